@@ -1,0 +1,82 @@
+# make run        train the laptop recipe on Tiny Shakespeare and print a sample
+# make test       format check, lint, types and the tests
+# make test-slow  the tests that take minutes
+#
+# Each makes .venv first, from requirements.lock; the second time that takes no time.
+#   PYTHON=python3.12   the Python (3.11 or newer) that .venv is made with
+#   TORCH_INDEX=URL     a package index to take torch from, such as that of torch's CPU-only builds, which are
+#                       much smaller; it counts when .venv is made (remove .venv to change it)
+# Written for GNU make 3.81 and newer.
+
+ifeq ($(origin PYTHON),undefined)
+PYTHONS := python3 python3.13 python3.12 python3.11 python3.14
+else
+PYTHONS := $(PYTHON)
+endif
+
+VENV := .venv
+PY := $(VENV)/bin/python
+DONE := $(VENV)/.lossgap-installed
+UNFINISHED := $(VENV)/.lossgap-unfinished
+
+.PHONY: run test test-slow venv FORCE
+.DEFAULT_GOAL := test
+
+# The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
+# one whose Python has gone.
+ifeq ($(wildcard $(PY)),)
+$(DONE): FORCE
+else ifneq ($(shell cat $(DONE) 2>/dev/null),$(CURDIR))
+$(DONE): FORCE
+endif
+
+run: $(DONE)
+	@$(PY) -m lossgap.cli.demo
+
+test: $(DONE)
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -m "not slow"
+
+test-slow: $(DONE)
+	$(PY) -m pytest -m slow
+
+venv: $(DONE)
+
+# An installation that was broken off leaves its marker, and then .venv is made from nothing. A sound .venv that
+# somebody else made is installed into as it is. pip shows its progress on a terminal and is quiet elsewhere.
+$(DONE): requirements.lock pyproject.toml
+	@set -e; \
+	sound() { [ ! -e $(UNFINISHED) ] && $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'; }; \
+	if ! sound 2>/dev/null; then \
+	  if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ] && [ ! -e $(UNFINISHED) ]; then \
+	    echo "make: .venv is not a virtual environment; move it away, then run make again" >&2; exit 1; \
+	  fi; \
+	  found=; \
+	  for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "make: no Python 3.11 or newer among: $(PYTHONS); install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	  fi; \
+	  if ! $$found -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "make: $$found has no venv module; install it (Debian, Ubuntu: apt install python3-venv), or name another Python: make PYTHON=/path/to/python3" >&2; exit 1; \
+	  fi; \
+	  echo "making .venv with $$($$found --version) ($$found)"; \
+	  mkdir -p $(VENV) && touch $(UNFINISHED); \
+	  $$found -m venv --clear $(VENV); \
+	fi; \
+	rm -f $(DONE); touch $(UNFINISHED); \
+	if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
+	pip() { $(PY) -m pip install --disable-pip-version-check $$quiet "$$@"; }; \
+	if [ -n "$(TORCH_INDEX)" ]; then \
+	  echo "installing torch from $(TORCH_INDEX)"; \
+	  grep '^torch[=<>]' requirements.lock > $(VENV)/torch.txt; \
+	  pip --no-deps --index-url "$(TORCH_INDEX)" -r $(VENV)/torch.txt; \
+	fi; \
+	echo "installing requirements.lock into .venv (some minutes the first time)"; \
+	pip -r requirements.lock; \
+	pip --no-deps -e .; \
+	printf '%s\n' "$(CURDIR)" > $(UNFINISHED); \
+	mv $(UNFINISHED) $(DONE)

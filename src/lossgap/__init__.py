@@ -1,0 +1,44 @@
+"""lossgap trains nanoGPT-class models exactly reproducibly, and says why two training losses differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lossgap.api import sample, train
+    from lossgap.config import TrainConfig
+    from lossgap.corpus import open_corpus
+    from lossgap.errors import LossgapError, LossgapWarning
+    from lossgap.runs.run import Run
+    from lossgap.runs.run import read_run as load_run
+
+__all__ = ["LossgapError", "LossgapWarning", "Run", "TrainConfig", "load_run", "open_corpus", "sample", "train"]
+
+_HOMES = {
+    "LossgapError": "lossgap.errors",
+    "LossgapWarning": "lossgap.errors",
+    "Run": "lossgap.runs.run",
+    "TrainConfig": "lossgap.config",
+    "load_run": "lossgap.runs.run:read_run",
+    "open_corpus": "lossgap.corpus",
+    "sample": "lossgap.api",
+    "train": "lossgap.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use, so that reading logs never waits for torch."""
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lossgap' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value: object = getattr(import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

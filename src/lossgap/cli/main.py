@@ -1,0 +1,85 @@
+"""`lossgap`: finds the command, and turns what went wrong into one line and an exit code.
+
+Exit codes: 0 done; 1 error or bad input; 2 a stated threshold exceeded; 3 a threshold asked for that cannot be judged;
+128 + N stopped by signal N.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from lossgap import __version__
+from lossgap.errors import ConfigError, LossgapError, LossgapWarning
+from lossgap.settings import did_you_mean
+
+COMMANDS = {
+    "train": "train a GPT from a config file, a preset and --key=value flags",
+    "sample": "text from one checkpoint, or from several side by side",
+    "runs": "list the runs in a folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", LossgapWarning)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except LossgapError as error:
+        print(f"lossgap: error: {error} [{error.slug}]", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("lossgap: stopped at once", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"lossgap {__version__}")
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        advice = did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+        raise ConfigError("unknown-command", f"{name[:60]!r} is no command of lossgap; {advice}")
+    code: int = import_module(f"lossgap.cli.{name}").main(rest)
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"lossgap {__version__}: trains nanoGPT-class models and says why two losses differ",
+            "",
+            "usage: lossgap COMMAND [ARGUMENT ...] [--key=value ...]",
+            "",
+            *lines,
+            "",
+            "lossgap COMMAND --help tells more. Exit codes: 0 done, 1 error or bad input,",
+            "2 a stated threshold exceeded, 3 a threshold asked for that cannot be judged.",
+        ]
+    )
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    if isinstance(message, LossgapWarning):
+        print(f"lossgap: warning: {message} [{message.slug}]", file=sys.stderr)
+    else:
+        print(f"{filename}:{lineno}: {category.__name__}: {message}", file=sys.stderr)

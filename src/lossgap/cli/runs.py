@@ -1,0 +1,75 @@
+"""`lossgap runs [DIR]`: the runs below a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lossgap.errors import ConfigError
+from lossgap.runs.listing import RunSummary, list_runs
+from lossgap.settings import build, parse_arguments, setting
+
+SCHEMA = "lossgap.runs/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of `lossgap runs`."""
+
+    json: bool = setting(False, "one JSON document instead of a table")
+
+
+def main(argv: Sequence[str]) -> int:
+    """List the runs below a folder (default: the current one), three levels deep."""
+    given = parse_arguments(argv, Options)
+    if given.help:
+        print("usage: lossgap runs [DIR] [--json]\n\nLists the run folders in DIR (default: .), up to three levels deep.")
+        return 0
+    options = build(Options, given)
+    if len(given.positionals) > 1:
+        raise ConfigError("too-many-arguments", f"lossgap runs takes one folder, {len(given.positionals)} were given")
+    folder = Path(given.positionals[0] if given.positionals else ".")
+    found = list_runs(folder)
+    if options.json:
+        print(json.dumps({"schema": SCHEMA, "runs": [dataclasses.asdict(summary) | {"path": str(summary.path)} for summary in found]}, allow_nan=False))
+    elif not found:
+        print(f"no runs in {folder}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
+    else:
+        Console().print(_table(found))
+    return 0
+
+
+def _table(found: Sequence[RunSummary]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for heading, side in (
+        ("run", "left"), ("status", "left"), ("iter", "right"), ("last val", "right"), ("best val", "right"), ("at", "right"),
+        ("params", "right"), ("device", "left"), ("created", "left"),
+    ):  # fmt: skip
+        table.add_column(heading, justify="right" if side == "right" else "left")
+    for run in found:
+        cells = [
+            str(run.path), run.problem or run.status, _progress(run), _loss(run.last_val_loss), _loss(run.best_val_loss), _count(run.best_iter),
+            _count(run.parameters), run.device or "?", run.created or "?",
+        ]  # fmt: skip
+        # Text: what a stranger's record holds is shown, never read as markup.
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _progress(run: RunSummary) -> str:
+    return f"{_count(run.iter)}/{_count(run.max_iters)}"
+
+
+def _loss(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4f}"
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"

@@ -1,0 +1,80 @@
+"""`lossgap train [CONFIG ...] [--key=value ...]`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lossgap.config import describe
+from lossgap.config_file import resolve_arguments
+from lossgap.presets import describe_presets
+from lossgap.settings import short
+
+if TYPE_CHECKING:
+    from lossgap.training.progress import Progress
+    from lossgap.training.train import Outcome
+
+SCHEMA = "lossgap.train/1"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train; the last line on standard output is `final: train loss X, val loss Y`."""
+    as_json = "--json" in argv
+    given = resolve_arguments([argument for argument in argv if argument != "--json"])
+    if given.help:
+        print(help_text())
+        return 0
+    from lossgap.training.loop import Interrupted
+    from lossgap.training.train import train_given
+
+    try:
+        outcome = train_given(given, _progress(as_json))
+    except Interrupted as stopped:
+        return 128 + stopped.number
+    if int(os.environ.get("RANK", 0)) == 0:
+        _render(outcome, as_json)
+    return 0
+
+
+def _progress(as_json: bool) -> "Progress":
+    from rich.console import Console
+
+    from lossgap.training.progress import Lines, Live
+
+    stream = sys.stderr if as_json else sys.stdout
+    return Live(Console(file=stream)) if stream.isatty() else Lines(stream)
+
+
+def _render(outcome: "Outcome", as_json: bool) -> None:
+    run = outcome.run
+    if as_json:
+        final = {"train_loss": outcome.train_loss, "val_loss": outcome.val_loss}
+        print(json.dumps({"schema": SCHEMA, "run": str(run.path), "status": run.status, "final": final}))
+        return
+    if outcome.train_loss is None or outcome.val_loss is None:
+        print(f"run: {run.path}")
+        return
+    print(f"run: {run.path}")
+    print(f"final: train loss {outcome.train_loss:.4f}, val loss {outcome.val_loss:.4f}")
+
+
+def help_text() -> str:
+    """Usage, presets, and every setting with its default, unit and meaning."""
+    lines = [
+        "usage: lossgap train [CONFIG ...] [--key=value ...]",
+        "",
+        "CONFIG is a nanoGPT config file (parsed, never executed) or a preset; all are applied left to right.",
+        "",
+        "presets:",
+        *(f"  {name:<22} {text}" for name, text in describe_presets().items()),
+        "",
+        "settings:",
+    ]
+    for item in describe():
+        unit = f" [{item.unit}]" if item.unit else ""
+        lines.append(f"  --{item.name}={short(item.default)}  {item.doc}{unit}")
+    lines += ["", "--json prints one document at the end; progress then goes to standard error."]
+    return "\n".join(lines)

@@ -1,0 +1,250 @@
+"""The model: nanoGPT's GPT, module for module, so that its checkpoints fit without a converter.
+
+What differs from nanoGPT's `model.py`: dropout takes its mask from a key (`lossgap.dropout`),
+attention is plain or fused by choice, initial weights come from outside (`lossgap.training.draws`), generation keeps
+the keys and values of earlier tokens (`lossgap.sampling`). Shapes: B batch, T context, C channels, V vocabulary, H heads,
+D = C / H, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lossgap.dropout import dropout
+
+Attention = Literal["plain", "fused"]
+Cache = tuple[Tensor, Tensor]
+"""Keys and values of the tokens so far, each (B, H, T, D)."""
+
+
+@dataclass(kw_only=True)
+class GPTConfig:
+    """The shape of a model: the `model_args` of a nanoGPT checkpoint."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    block_size: int = 1024
+    bias: bool = True
+    vocab_size: int = 50304
+    dropout: float = 0.0
+
+    def model_args(self) -> dict[str, int | float | bool]:
+        """As nanoGPT stores it in a checkpoint."""
+        return asdict(self)
+
+
+def n_places(n_layer: int) -> int:
+    """How many dropout masks one forward pass uses: embeddings, and three in each layer."""
+    return 1 + 3 * n_layer
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over C with an optional bias, epsilon 1e-5."""
+
+    def __init__(self, n_embd: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_embd))
+        self.bias = nn.Parameter(torch.zeros(n_embd)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which no token sees a later one."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.kernel: Attention = "plain"
+
+    def forward(
+        self, x: Tensor, attn_key: Tensor | None, resid_key: Tensor | None, past: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """x (B, T, C), dropout keys (B, 2) -> (B, T, C) and the keys and values (B, H, past + T, D)."""
+        B, T, C = x.shape
+        q, k, v = (
+            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in self.c_attn(x).split(C, dim=2)
+        )
+        if past is not None:
+            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+        p = self.dropout if self.training else 0.0
+        # A fused kernel takes no mask from outside, so it serves where there is none to take.
+        if self.kernel == "fused" and past is None and (p == 0.0 or attn_key is None):
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+        else:
+            y = plain_attention(q, k, v, p, attn_key)
+        y = y.transpose(1, 2).reshape(B, T, C)
+        return dropout(self.c_proj(y), p, resid_key), (k, v)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, p: float, key: Tensor | None) -> Tensor:
+    """softmax(q k' / sqrt(D)) v under the causal mask: q (B, H, T, D), k and v (B, H, S, D) with S >= T.
+
+    Row t sees columns up to S - T + t. Dropout falls on the weights; a mask bit belongs to (sequence, head, row, column).
+    """
+    T, S = q.size(-2), k.size(-2)
+    later = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)
+    weights = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(q.size(-1)))
+    weights = F.softmax(weights.masked_fill(later, float("-inf")), dim=-1)
+    return dropout(weights, p, key) @ v
+
+
+class MLP(nn.Module):
+    """C -> 4C -> C with the exact (erf) GELU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = self.c_proj(F.gelu(self.c_fc(x)))
+        return dropout(x, self.dropout if self.training else 0.0, key)
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each on the normalised input and added to it."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(config.n_embd, config.bias)
+        self.attn = CausalSelfAttention(config)
+        self.ln_2 = LayerNorm(config.n_embd, config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, keys: tuple[Tensor | None, ...], past: Cache | None = None) -> tuple[Tensor, Cache]:
+        """x (B, T, C), three dropout keys (B, 2) -> (B, T, C) and the attention's keys and values."""
+        y, cache = self.attn(self.ln_1(x), keys[0], keys[1], past)
+        x = x + y
+        return x + self.mlp(self.ln_2(x), keys[2]), cache
+
+
+class GPT(nn.Module):
+    """nanoGPT's GPT. A new one has the module defaults of torch as weights: fill it before use."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        # The order of construction is nanoGPT's: with torch's generator it decides what is drawn.
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(config.vocab_size, config.n_embd),
+                "wpe": nn.Embedding(config.block_size, config.n_embd),
+                "h": nn.ModuleList([Block(config) for _ in range(config.n_layer)]),
+                "ln_f": LayerNorm(config.n_embd, config.bias),
+            }
+        )
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Make the token embedding and the output layer one parameter."""
+        self.transformer["wte"].weight = self.lm_head.weight
+
+    def use_attention(self, kernel: Attention) -> None:
+        """Choose the attention kernel of every layer."""
+        for block in self.blocks():
+            block.attn.kernel = kernel
+
+    def set_dropout(self, p: float) -> None:
+        """Set the dropout probability of every place."""
+        self.config.dropout = p
+        for block in self.blocks():
+            block.attn.dropout = block.mlp.dropout = p
+
+    def blocks(self) -> list[Block]:
+        """The layers, first to last."""
+        return [block for block in self.transformer["h"] if isinstance(block, Block)]
+
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None, keys: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits and, with targets, the mean cross-entropy in nats per token.
+
+        idx and targets (B, T) int64, targets of -1 are not scored; keys (B, n_places, 2) int32 for training with keyed
+        dropout. Returns (logits (B, T, V), loss) with targets, else (logits of the last position (B, 1, V), None).
+        """
+        x, _ = self.hidden(idx, keys)
+        if targets is None:
+            return self.lm_head(x[:, [-1], :]), None
+        logits = self.lm_head(x)
+        loss = F.cross_entropy(logits.view(-1, logits.size(-1)), targets.reshape(-1), ignore_index=-1)
+        return logits, loss
+
+    def hidden(
+        self, idx: Tensor, keys: Tensor | None = None, past: list[Cache] | None = None
+    ) -> tuple[Tensor, list[Cache]]:
+        """The normalised output of the last layer, idx (B, T) -> (B, T, C), and each layer's keys and values.
+
+        With `past`, idx continues the tokens that it was computed from.
+        """
+        start = past[0][0].size(-2) if past else 0
+        T = idx.size(1)
+        assert start + T <= self.config.block_size, f"{start + T} tokens, but block_size is {self.config.block_size}"
+        positions = torch.arange(start, start + T, device=idx.device)
+        place = [None] * n_places(self.config.n_layer) if keys is None else list(keys.unbind(1))
+        x = self.transformer["wte"](idx) + self.transformer["wpe"](positions)
+        x = dropout(x, self.config.dropout if self.training else 0.0, place[0])
+        caches = []
+        for layer, block in enumerate(self.transformer["h"]):
+            x, cache = block(x, tuple(place[1 + 3 * layer : 4 + 3 * layer]), past[layer] if past else None)
+            caches.append(cache)
+        return self.transformer["ln_f"](x), caches
+
+    def num_params(self) -> int:
+        """Parameters by nanoGPT's count: all but the position embeddings, the tied weights once."""
+        return sum(p.numel() for p in self.parameters()) - self.transformer["wpe"].weight.numel()
+
+    def flops_per_token(self) -> int:
+        """Training FLOPs per token: 6N + 12 L H Q T (PaLM, arXiv:2204.02311, appendix B, as nanoGPT has it).
+
+        N by nanoGPT's count. Deviation: N contains the LayerNorm parameters, which multiply no matrix, so
+        the matrix products are exactly 6 x (LayerNorm parameters) fewer per token.
+        """
+        c = self.config
+        return 6 * self.num_params() + 12 * c.n_layer * c.n_head * (c.n_embd // c.n_head) * c.block_size
+
+    def crop_block_size(self, block_size: int) -> None:
+        """Cut the context down to `block_size` (at most the present one): position embeddings beyond it go."""
+        assert block_size <= self.config.block_size
+        self.config.block_size = block_size
+        wpe = self.transformer["wpe"]
+        wpe.weight = nn.Parameter(wpe.weight[:block_size].detach().clone())
+        wpe.num_embeddings = block_size
+
+
+def parameter_std(name: str, n_layer: int) -> float | None:
+    """Deviation of a parameter's initial normal distribution, or None where it starts constant.
+
+    0.02; 0.02 / sqrt(2 L) for the projections back into the residual stream (GPT-2, as in nanoGPT).
+    """
+    if name.endswith("c_proj.weight"):
+        return 0.02 / math.sqrt(2 * n_layer)
+    is_matrix = name.endswith(".weight") and "ln_" not in name
+    return 0.02 if is_matrix else None
+
+
+def initialise(model: GPT, normal: Callable[[str, int, float], Tensor]) -> None:
+    """Fill every parameter: `normal(name, count, std)` for matrices, 0 for biases, 1 for LayerNorm weights."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            std = parameter_std(name, model.config.n_layer)
+            if std is not None:
+                parameter.copy_(normal(name, parameter.numel(), std).view(parameter.shape))
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -1,0 +1,16 @@
+"""A decision together with its reason: what every probe that chooses something returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """What was chosen (`value`) and one line that says why (`why`), fit for a log and for run.json."""
+
+    value: T
+    why: str

@@ -1,0 +1,190 @@
+"""Reading a run folder into a `Run`, while it is written or after.
+
+    run.json      -> settings, environment, corpus, how it ended
+    metrics.jsonl -> two tables: one row per iteration, one row per evaluation
+
+Everything in the folder is data: a value of the wrong type becomes null, a damaged line costs that
+line and is counted, and nothing is executed. Reading takes no lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from lossgap.runs import rows
+from lossgap.runs.document import METRICS_FILE, metrics_unreadable, open_data, read_run_json
+from lossgap.runs.status import true_status
+from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
+
+EvalRow = dict[str, object]
+
+ITER_COLUMNS: dict[str, type[pl.DataType]] = {
+    "iter": pl.Int64,
+    "loss": pl.Float64,
+    "lr": pl.Float64,
+    "grad_norm": pl.Float64,
+    "tokens": pl.Int64,
+    "seconds": pl.Float64,
+    "ms": pl.Float64,
+    "mfu": pl.Float64,
+    "why": pl.String,
+}
+"""Losses in nats per token; `tokens` and `seconds` since iteration 0, `seconds` without evaluation;
+`why` names the values that were not finite ("loss is nan"), which are null."""
+
+EVAL_COLUMNS: dict[str, type[pl.DataType]] = {
+    "kind": pl.String,
+    "iter": pl.Int64,
+    "mode": pl.String,
+    "train_loss": pl.Float64,
+    "val_loss": pl.Float64,
+    "train_se": pl.Float64,
+    "val_se": pl.Float64,
+    "eval_iters": pl.Int64,
+    "context": pl.Int64,
+    "stride": pl.Int64,
+    "windows": pl.Int64,
+    "seconds": pl.Float64,
+    "why": pl.String,
+}
+"""`kind` is eval, or final for the losses after the last update; `seconds` is what this evaluation took."""
+
+
+def no_iters() -> pl.DataFrame:
+    """An empty table of iterations."""
+    return pl.DataFrame(schema=ITER_COLUMNS)
+
+
+def no_evals() -> pl.DataFrame:
+    """An empty table of evaluations."""
+    return pl.DataFrame(schema=EVAL_COLUMNS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The record of one training. Unknown is an empty mapping, an empty table or None."""
+
+    path: Path
+    name: str
+    format: str
+    """What wrote it; `lossgap` for a run folder."""
+    config: dict[str, object] = field(default_factory=dict)
+    """Settings as given: every one."""
+    given: dict[str, object] = field(default_factory=dict)
+    """The settings that the user named, with their sources."""
+    effective: dict[str, object] = field(default_factory=dict)
+    """Settings as they ran."""
+    differences: list[object] = field(default_factory=list)
+    """{setting, asked, ran, why} for each setting that ran otherwise than asked."""
+    environment: dict[str, object] = field(default_factory=dict)
+    corpus: dict[str, object] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
+    tokens_per_iter: int | None = None
+    flops_per_iter: float | None = None
+    peak: dict[str, object] = field(default_factory=dict)
+    """{flops, source}: the peak that MFU is relative to, in FLOP/s."""
+    seams: list[object] = field(default_factory=list)
+    """{iter, from, changed, why, exact, note} for each place where the run went on with other settings."""
+    notices: list[object] = field(default_factory=list)
+    created: str | None = None
+    status: str = "unknown"
+    """running, interrupted, finished, failed; unknown if the record does not say."""
+    final: dict[str, object] | None = None
+    iters: pl.DataFrame = field(default_factory=no_iters)
+    """One row per iteration, in the order of the file; columns as in `ITER_COLUMNS`."""
+    evals: pl.DataFrame = field(default_factory=no_evals)
+    """One row per evaluation, in the order of the file; columns as in `EVAL_COLUMNS`."""
+    damaged_lines: int = 0
+
+    @property
+    def last_eval(self) -> EvalRow | None:
+        """The last evaluation during training that has a val_loss, as {column: value}; None if there is none."""
+        usable = self._usable()
+        return usable.row(-1, named=True) if usable.height else None
+
+    @property
+    def best_eval(self) -> EvalRow | None:
+        """The evaluation during training with the lowest val_loss, the earliest of equals; None if there is none.
+
+        Evaluations of different `mode` are compared as they are.
+        """
+        usable = self._usable()
+        at = usable["val_loss"].arg_min()
+        return None if at is None else usable.row(at, named=True)
+
+    def _usable(self) -> pl.DataFrame:
+        return self.evals.filter((pl.col("kind") == "eval") & pl.col("val_loss").is_not_null())
+
+
+def read_run(folder: Path | str) -> Run:
+    """Read a run folder, of a live run too.
+
+    While the status is `running`, a torn last line is a row that is just being written and no damage.
+    A run whose record says `running` although no process holds its lock was killed: its status is
+    `interrupted`. Raises RunFolderError: run-json-missing, run-json-unreadable, run-json-corrupt,
+    run-json-schema, metrics-unreadable.
+    """
+    folder = Path(folder)
+    document = read_run_json(folder)
+    recorded = document.get("status")
+    iters, evals, damaged = _read_metrics(folder / METRICS_FILE, running=recorded == "running")
+    final = document.get("final")
+    return Run(
+        path=folder,
+        name=as_text(document.get("name")) or folder.resolve().name,
+        format="lossgap",
+        config=as_mapping(document.get("config")),
+        given=as_mapping(document.get("given")),
+        effective=as_mapping(document.get("effective")),
+        differences=as_list(document.get("differences")),
+        environment=as_mapping(document.get("environment")),
+        corpus=as_mapping(document.get("corpus")),
+        parameters=as_mapping(document.get("parameters")),
+        tokens_per_iter=as_int(document.get("tokens_per_iter")),
+        flops_per_iter=as_float(document.get("flops_per_iter")),
+        peak=as_mapping(document.get("peak")),
+        seams=as_list(document.get("seams")),
+        notices=as_list(document.get("notices")),
+        created=as_text(document.get("created")),
+        status=true_status(folder, recorded),
+        final=final if isinstance(final, dict) else None,
+        iters=iters,
+        evals=evals,
+        damaged_lines=damaged,
+    )
+
+
+def _read_metrics(path: Path, *, running: bool) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """The two tables of `metrics.jsonl` and the number of its damaged lines; empty tables without the file."""
+    iters: dict[str, list[object]] = {column: [] for column in ITER_COLUMNS}
+    evals: dict[str, list[object]] = {column: [] for column in EVAL_COLUMNS}
+    damaged = 0
+    try:
+        with open_data(path) as stream:
+            for line in rows.walk(stream):
+                row = rows.decode(line)
+                if row is None:
+                    damaged += not (running and rows.is_torn(line))
+                elif row["kind"] == "iter":
+                    _take(row, iters, ITER_COLUMNS)
+                elif row["kind"] in ("eval", "final"):
+                    _take(row, evals, EVAL_COLUMNS)
+    except FileNotFoundError:
+        return no_iters(), no_evals(), 0
+    except OSError as error:
+        raise metrics_unreadable(path, error) from error
+    return pl.DataFrame(iters, schema=ITER_COLUMNS), pl.DataFrame(evals, schema=EVAL_COLUMNS), damaged
+
+
+def _take(row: rows.Row, table: dict[str, list[object]], columns: dict[str, type[pl.DataType]]) -> None:
+    for name, kind in columns.items():
+        value = row.get(name)
+        if kind is pl.Float64:
+            table[name].append(as_float(value))
+        elif kind is pl.Int64:
+            table[name].append(as_int(value))
+        else:
+            table[name].append(as_text(value))

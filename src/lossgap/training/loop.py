@@ -1,0 +1,278 @@
+"""The training loop: evaluate, save, update, from one iteration to the last."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lossgap.config import TrainConfig
+from lossgap.errors import TrainingError
+from lossgap.gpt import GPT
+from lossgap.runs.record import RunRecord
+from lossgap.training import distributed
+from lossgap.training.batches import Batches
+from lossgap.training.distributed import Share
+from lossgap.training.draws import Draws
+from lossgap.training.evaluation import Evaluation, Evaluator
+from lossgap.training.numerics import Numerics
+from lossgap.training.optimizer import Scaler
+from lossgap.training.progress import Progress
+from lossgap.training.schedule import learning_rate
+from lossgap.training.signals import StopRequest
+from lossgap.training.trackers import Tracker
+
+SETTLING = 5
+"""Iterations of a process before its MFU counts, as in nanoGPT."""
+
+
+class Interrupted(Exception):  # noqa: N818  # no error: the run was stopped by its user and can go on
+    """A signal ended the run after it was saved."""
+
+    def __init__(self, number: int, iteration: int) -> None:
+        super().__init__(number, iteration)
+        self.number = number
+        self.iteration = iteration
+
+
+@dataclass(kw_only=True)
+class State:
+    """What changes while training, beside weights and moments."""
+
+    iteration: int = 0
+    """The next update to make."""
+    evaluated_at: int | None = None
+    """The last iteration whose evaluation is recorded."""
+    best_val_loss: float = 1e9
+    best_iter: int | None = None
+    seconds: float = 0.0
+    """Training time without evaluation and checkpoints."""
+    mfu: float | None = None
+    """Running mean, nine parts old to one part new, as in nanoGPT."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    iteration: int
+    loss: Tensor
+    grad_norm: Tensor
+    lr: float
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """One training in one process. `record` is None in every process but the first."""
+
+    config: TrainConfig
+    numerics: Numerics
+    share: Share
+    model: GPT
+    step_model: nn.Module
+    """The model as it is trained: compiled, wrapped for several processes, or itself."""
+    optimizer: torch.optim.Optimizer
+    scaler: Scaler
+    draws: Draws
+    batches: Batches
+    evaluator: Evaluator
+    record: RunRecord | None
+    trackers: list[Tracker]
+    progress: Progress
+    stop: StopRequest
+    save: Callable[[list[str], State], None]
+    """Write the state under these names; the first process's, others do nothing."""
+    peak_flops: float | None
+    state: State
+    _pending: list[_Pending] = field(default_factory=list)
+    _span_start: float = 0.0
+    _saved_at: int | None = None
+    _last_save: float = 0.0
+    _iterations_here: int = 0
+
+    def run(self) -> None:
+        """Train up to and with update `max_iters`. Raises Interrupted, TrainingError."""
+        self._saved_at = self.state.iteration
+        self._last_save = self._span_start = time.perf_counter()
+        while self.state.iteration <= self.config.max_iters:
+            self._before_update()
+            if self.config.eval_only:
+                return
+            lr = learning_rate(self.config, self.state.iteration)
+            self._pending.append(self._update(lr))
+            self.state.iteration += 1
+            self._iterations_here += 1
+            if self._due_to_flush():
+                self.flush()
+            self._stop_if_asked()
+        self.flush()
+        self._save(["ckpt-final.pt", "ckpt-last.pt"])
+
+    def _before_update(self) -> None:
+        """Evaluate and save where this iteration asks for it."""
+        c, i = self.config, self.state.iteration
+        names = []
+        if i % c.eval_interval == 0 and self.state.evaluated_at != i or c.eval_only:
+            improved = self.evaluate()
+            if i > 0 and not c.eval_only:
+                names = self._names_at_evaluation(improved)
+        if i in c.checkpoint_at and i != self._saved_at:
+            names.append(f"ckpt-{i:06d}.pt")
+        if names:
+            self._save(list(dict.fromkeys(["ckpt-last.pt", *names])))
+
+    def _names_at_evaluation(self, improved: bool) -> list[str]:
+        names = ["ckpt-last.pt"]
+        if improved:
+            names.append("ckpt-best.pt")
+        if self.config.always_save_checkpoint:
+            names.append(f"ckpt-{self.state.iteration:06d}.pt")
+        if improved or self.config.always_save_checkpoint:
+            names.append("ckpt.pt")
+            self.progress.saving(self.config.out_dir)
+        return names
+
+    def evaluate(self) -> bool:
+        """Evaluate, record, and tell whether the val loss is the best so far."""
+        self.flush()
+        c, i = self.config, self.state.iteration
+        if c.eval_mode == "sampled":
+            evaluation = self.evaluator.sampled(self.model, self.draws, i, c.eval_iters, c.batch_size)
+        else:
+            evaluation = self.evaluator.exact(self.model, i)
+        self._report(evaluation, "eval")
+        self.progress.evaluated(evaluation)
+        self.state.evaluated_at = i
+        improved = evaluation.val_loss < self.state.best_val_loss
+        if improved:
+            self.state.best_val_loss, self.state.best_iter = evaluation.val_loss, i
+        self._span_start = time.perf_counter()
+        return improved
+
+    def final_evaluation(self) -> Evaluation:
+        """The exact losses of the state after the last update."""
+        evaluation = self.evaluator.exact(self.model, self.state.iteration)
+        self._report(evaluation, "final")
+        return evaluation
+
+    def _report(self, evaluation: Evaluation, kind: str) -> None:
+        if self.record is not None:
+            self.record.append({"kind": kind, **dataclasses.asdict(evaluation)})
+        values = {"train/loss": evaluation.train_loss, "val/loss": evaluation.val_loss}
+        if kind == "eval":
+            values["lr"] = learning_rate(self.config, evaluation.iter)
+            values["mfu"] = -100.0 if self.state.mfu is None else 100 * self.state.mfu
+        for tracker in self.trackers:
+            tracker.log(evaluation.iter, values)
+
+    def _update(self, lr: float) -> _Pending:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        steps = self.share.micro_steps
+        micro_losses = []
+        for micro_step in range(steps):
+            batch = self.batches.take()
+            with self._gradients_travel(micro_step == steps - 1):
+                with self.numerics.autocast():
+                    _, loss = self.step_model(batch.x, batch.y, batch.keys)
+                    loss = loss / steps
+                self.batches.prefetch()
+                self.scaler.scale(loss).backward()
+            micro_losses.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = self._clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return _Pending(self.state.iteration, self.draws.iter_loss(torch.stack(micro_losses)), grad_norm, lr)
+
+    def _gradients_travel(self, last: bool) -> contextlib.AbstractContextManager[object]:
+        """Between processes, gradients are averaged once an update: after the last micro-batch."""
+        if isinstance(self.step_model, DistributedDataParallel) and not last:
+            return self.step_model.no_sync()
+        return contextlib.nullcontext()
+
+    def _clip(self) -> Tensor:
+        parameters = list(self.model.parameters())
+        if self.config.grad_clip > 0:
+            return nn.utils.clip_grad_norm_(parameters, self.config.grad_clip).detach()
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).detach()
+
+    def _due_to_flush(self) -> bool:
+        """Reading a loss waits for the device: on a CPU it costs nothing, elsewhere it is done at `log_interval`."""
+        done = self.state.iteration - 1
+        return self.numerics.device_type == "cpu" or done % self.config.log_interval == 0 or len(self._pending) >= 100
+
+    def flush(self) -> None:
+        """Read the losses of the iterations since the last flush, record and show them.
+
+        Raises TrainingError (`loss-not-finite`) at the first one that is not a number.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        values = torch.stack([torch.stack([p.loss.float() for p in pending]), torch.stack([p.grad_norm for p in pending])])
+        values[0] = distributed.mean_over_processes(values[0].clone())
+        losses, norms = values.double().cpu().tolist() if values.device.type != "mps" else values.cpu().double().tolist()
+        seconds = (time.perf_counter() - self._span_start) / len(pending)
+        for item, loss, norm in zip(pending, losses, norms, strict=True):
+            self._row(item, loss * self.share.micro_steps, norm, seconds)
+        self._span_start = time.perf_counter()
+
+    def _row(self, item: _Pending, loss: float, grad_norm: float, seconds: float) -> None:
+        self.state.seconds += seconds
+        settled = self._iterations_here - (self.state.iteration - 1 - item.iteration) > SETTLING
+        if settled and self.peak_flops:
+            flops = self.model.flops_per_token() * self.config.tokens_per_iter
+            mfu = flops / seconds / (self.peak_flops * self.share.world_size)
+            self.state.mfu = mfu if self.state.mfu is None else 0.9 * self.state.mfu + 0.1 * mfu
+        if self.record is not None:
+            self.record.append(
+                {
+                    "kind": "iter",
+                    "iter": item.iteration,
+                    "loss": loss,
+                    "lr": item.lr,
+                    "grad_norm": grad_norm,
+                    "tokens": (item.iteration + 1) * self.config.tokens_per_iter,
+                    "seconds": self.state.seconds,
+                    "ms": 1000 * seconds,
+                    "mfu": self.state.mfu,
+                }
+            )
+        self._check_finite(item.iteration, loss, grad_norm)
+        shown = item.iteration % self.config.log_interval == 0
+        self.progress.iterated(item.iteration, loss, seconds, self.state.mfu, shown)
+        if shown:
+            for tracker in self.trackers:
+                tracker.log(item.iteration, {"iter/loss": loss, "lr": item.lr, "grad_norm": grad_norm})
+
+    def _check_finite(self, iteration: int, loss: float, grad_norm: float) -> None:
+        # With float16 an infinite gradient only lowers the loss scale: the update is skipped.
+        if math.isfinite(loss) and (math.isfinite(grad_norm) or self.scaler.is_enabled()):
+            return
+        raise TrainingError(
+            "loss-not-finite",
+            f"iteration {iteration}: loss {loss}, gradient norm {grad_norm}: the training has diverged and stops; the last "
+            f"checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer --warmup_iters, or another --dtype",
+        )
+
+    def _save(self, names: list[str]) -> None:
+        self.flush()
+        self.save(names, self.state)
+        self._saved_at = self.state.iteration
+        self._last_save = self._span_start = time.perf_counter()
+
+    def _stop_if_asked(self) -> None:
+        """Save every `checkpoint_seconds`; on a signal save and stop. All processes decide alike."""
+        due = time.perf_counter() - self._last_save > self.config.checkpoint_seconds
+        flag = distributed.any_process(self.stop.number or (1000 if due and self.share.rank == 0 else 0))
+        if flag:
+            self._save(["ckpt-last.pt"])
+        if 0 < flag < 1000:
+            raise Interrupted(flag, self.state.iteration)

@@ -1,0 +1,188 @@
+"""How a run computes: device, dtype, kernels, threads. Resolved from the config once, recorded, reused on resume."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lossgap.config import TrainConfig
+from lossgap.errors import ConfigError
+from lossgap.gpt import Attention
+from lossgap.machine.compiler import compile_support
+from lossgap.machine.device import resolve_dtype
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FUSED_FROM = {"float32": 256, "bfloat16": 1024, "float16": 1024}
+"""On a CPU, contexts shorter than this are faster in plain attention (benchmarks/attention.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numerics:
+    """What decides the bits of a run beside its config's recipe. Two runs equal in this, on one machine, are bit-equal."""
+
+    device: str
+    dtype: str
+    tf32: bool
+    compile: bool
+    attention: Attention
+    adamw: Literal["fused", "loop"]
+    threads: int
+    deterministic: bool
+    cpu_capability: str
+
+    @property
+    def device_type(self) -> str:
+        """cpu, cuda or mps."""
+        return torch.device(self.device).type
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward pass: autocast for bfloat16 and float16, nothing for float32."""
+        if self.dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=DTYPES[self.dtype])
+
+    def to_dict(self) -> dict[str, str | int | bool]:
+        """JSON-safe."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A setting that ran otherwise than asked, and why."""
+
+    setting: str
+    asked: object
+    ran: object
+    why: str
+
+
+def resolve(
+    config: TrainConfig, device: str, world_size: int, before: Mapping[str, object]
+) -> tuple[Numerics, list[Departure]]:
+    """Turn what `config` asks for into what this machine runs, and list each difference with its reason.
+
+    `device` is the process's resolved device; `before` are the numerics of the checkpoint being resumed (or nothing): where
+    `config` leaves the choice open, they win, because a resume must compute as the run did. Raises ConfigError,
+    MachineError.
+    """
+    departures: list[Departure] = []
+    device_type = torch.device(device).type
+    dtype = str(_open_choice(config.dtype, before, "dtype", device_type) or resolve_dtype(config.dtype, device).value)
+    compiled = config.compile
+    if compiled:
+        support = compile_support(device)
+        if not support.value:
+            compiled = False
+            departures.append(Departure("compile", True, False, support.why))
+    if config.tf32 and device_type != "cuda":
+        departures.append(Departure("tf32", True, False, f"TF32 exists on CUDA only, the device is {device}"))
+    numerics = Numerics(
+        device=device,
+        dtype=dtype,
+        tf32=config.tf32 and device_type == "cuda",
+        compile=compiled,
+        attention=_attention(config, dtype, device_type, before),
+        adamw=_adamw(config, device_type, before),
+        threads=config.threads or _number(before.get("threads")) or torch.get_num_threads(),
+        deterministic=config.deterministic,
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+    )
+    keyed = config.rng == "counter" and config.dropout_rng == "counter"
+    if config.attention == "fused" and config.dropout > 0 and keyed:
+        why = "fused attention takes no mask from outside; --dropout_rng=device allows it, or --dropout=0"
+        departures.append(Departure("attention", "fused", "plain in training, fused in evaluation", why))
+    if config.rng == "nanogpt":
+        _check_nanogpt(config, numerics, world_size)
+    return numerics, departures
+
+
+def _open_choice(asked: str, before: Mapping[str, object], name: str, device_type: str) -> object:
+    """The checkpoint's choice, where the config says auto and the kind of device is the same."""
+    same_device = torch.device(str(before.get("device", "cpu"))).type == device_type
+    return before.get(name) if asked == "auto" and same_device else None
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _attention(config: TrainConfig, dtype: str, device_type: str, before: Mapping[str, object]) -> Attention:
+    if config.attention != "auto":
+        return config.attention
+    if config.rng == "nanogpt":
+        return "fused"
+    chosen = _open_choice(config.attention, before, "attention", device_type)
+    if chosen in ("plain", "fused"):
+        return "fused" if chosen == "fused" else "plain"
+    return "plain" if device_type == "cpu" and config.block_size < FUSED_FROM[dtype] else "fused"
+
+
+def _adamw(config: TrainConfig, device_type: str, before: Mapping[str, object]) -> Literal["fused", "loop"]:
+    if config.adamw != "auto":
+        return config.adamw
+    if config.rng == "nanogpt":
+        return "loop"
+    chosen = _open_choice(config.adamw, before, "adamw", device_type)
+    if chosen in ("fused", "loop"):
+        return "fused" if chosen == "fused" else "loop"
+    return "fused" if device_type in ("cpu", "cuda") else "loop"
+
+
+def _check_nanogpt(config: TrainConfig, numerics: Numerics, world_size: int) -> None:
+    """`rng=nanogpt` reproduces nanoGPT on a CPU, and nothing else: refuse what would break the equality."""
+    wanted = {
+        "device": ("cpu", numerics.device),
+        "dtype": ("float32", numerics.dtype),
+        "compile": (False, config.compile),
+        "attention": ("fused", numerics.attention),
+        "adamw": ("loop", numerics.adamw),
+        "nproc_per_node": (1, world_size),
+        "eval_mode": ("sampled", config.eval_mode),
+    }
+    wrong = [f"--{name}={value}" for name, (value, found) in wanted.items() if found != value]
+    if wrong:
+        raise ConfigError(
+            "nanogpt-rng-limits",
+            "--rng=nanogpt reproduces nanoGPT in one process on a CPU, in float32, eager, with torch's own attention and "
+            f"dropout; it needs {' '.join(wrong)}",
+        )
+
+
+@contextmanager
+def applied(numerics: Numerics) -> Iterator[None]:
+    """Set torch's global switches for the time of the block, and put them back."""
+    import torch.utils.deterministic
+
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
+    _switch(
+        numerics.threads,
+        numerics.deterministic,
+        False,  # filling memory with NaN guards against reading it unset; it costs a pass over every tensor
+        numerics.tf32,
+        numerics.tf32,
+    )
+    try:
+        yield
+    finally:
+        _switch(*before)
+
+
+def _switch(threads: int, deterministic: bool, fill: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
+    import torch.utils.deterministic
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
+    torch.backends.cudnn.allow_tf32 = cudnn_tf32

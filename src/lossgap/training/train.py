@@ -1,0 +1,425 @@
+"""`train`: from what was given to a run folder.
+
+1. Decide the start (`resume`), join the process group, resolve the numerics.
+2. Open the corpus, build model, optimizer, draws and batches, or take them from the checkpoint.
+3. Take the run folder and begin, continue or branch its record.
+4. Run the loop, then score the final state exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lossgap import __version__
+from lossgap.config import TrainConfig
+from lossgap.corpus import open_corpus
+from lossgap.errors import LossgapError
+from lossgap.gpt import GPT, GPTConfig, n_places
+from lossgap.machine.device import resolve_device
+from lossgap.machine.peak import device_peak
+from lossgap.machine.probe import environment
+from lossgap.runs.folder import prepare_out_dir
+from lossgap.runs.record import RunRecord
+from lossgap.runs.run import Run, read_run
+from lossgap.settings import Given
+from lossgap.training import checkpoint, distributed, optimizer
+from lossgap.training.batches import Batches
+from lossgap.training.distributed import Share
+from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
+from lossgap.training.evaluation import Evaluator
+from lossgap.training.loop import Interrupted, Loop, State
+from lossgap.training.numerics import Departure, Numerics, applied, resolve
+from lossgap.training.progress import Opening, Progress, Silence
+from lossgap.training.resume import Start, check_vocabulary, inexact, plan, warn_inexact
+from lossgap.training.signals import StopRequest
+from lossgap.training.trackers import open_trackers
+
+GPT2_OUTPUTS = 50304
+"""nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a training ended: the run, and the exact final losses if they were measured."""
+
+    run: Run
+    train_loss: float | None
+    val_loss: float | None
+
+
+def train_given(given: Given, progress: Progress) -> Outcome:
+    """Run the training that was asked for, to its end.
+
+    Raises LossgapError for what the user can mend, Interrupted after a signal.
+    """
+    start = plan(given)
+    with StopRequest() as stop:
+        if _is_finished(start):
+            return _finished(start, progress)
+        device = resolve_device(start.config.device)
+        _before_cuda(start.config, device.value)
+        with distributed.process_group(start.config.backend, device.value) as (rank, world_size, own_device):
+            if rank > 0:
+                progress = Silence()
+            share = distributed.share(
+                rank, world_size, start.config.batch_size, start.config.gradient_accumulation_steps
+            )
+            numerics, departures = resolve(start.config, own_device, world_size, start.numerics_before)
+            with applied(numerics):
+                return _Training(given, start, share, numerics, departures, device.why, progress, stop).run()
+
+
+def _before_cuda(config: TrainConfig, device: str) -> None:
+    """cuBLAS reads its workspace setting once, at its start; without it, it is not deterministic."""
+    if config.deterministic and device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _is_finished(start: Start) -> bool:
+    found = start.checkpoint
+    if found is None or not start.in_place or found.iter_num <= start.config.max_iters:
+        return False
+    with contextlib.suppress(LossgapError):
+        return read_run(start.out_dir).final is not None or not start.config.final_eval
+    return False
+
+
+def _finished(start: Start, progress: Progress) -> Outcome:
+    run = read_run(start.out_dir)
+    progress.note(f"{start.out_dir}: finished at iteration {start.iteration - 1}; nothing to do (raise --max_iters to go on)")
+    final = run.final or {}
+    train_loss, val_loss = final.get("train_loss"), final.get("val_loss")
+    return Outcome(
+        run=run,
+        train_loss=train_loss if isinstance(train_loss, float) else None,
+        val_loss=val_loss if isinstance(val_loss, float) else None,
+    )
+
+
+class _Training:
+    """The parts of one training, put together."""
+
+    def __init__(
+        self,
+        given: Given,
+        start: Start,
+        share: Share,
+        numerics: Numerics,
+        departures: list[Departure],
+        why_device: str,
+        progress: Progress,
+        stop: StopRequest,
+    ) -> None:
+        self.given, self.start, self.share, self.numerics = given, start, share, numerics
+        self.departures, self.why_device, self.progress, self.stop = departures, why_device, progress, stop
+        self.config = start.config
+        self.corpus = open_corpus(self.config.dataset)
+        self.draws = _draws(self.config)
+        self.model = self._model()
+        self.model.use_attention(numerics.attention)
+        self.model.to(numerics.device)
+        self.optimizer = optimizer.adamw(self.model, self.config, numerics)
+        self.scaler = optimizer.scaler(numerics)
+        self.state = State()
+        self._restore()
+        self.batches = self._batches()
+        self.peak = device_peak(numerics.device, numerics.dtype, numerics.tf32, numerics.threads)
+        self.environment = environment(numerics.device)
+
+    def run(self) -> Outcome:
+        """Train, score, and close the record in the state it ended in."""
+        with contextlib.ExitStack() as stack:
+            record = self._record(stack)
+            loop = self._loop(record)
+            stack.callback(self.progress.close)
+            self.progress.open(self._opening())
+            for note in self.start.notes:
+                self.progress.note(note)
+            try:
+                loop.run()
+                final = loop.final_evaluation() if self._wants_final() else None
+            except BaseException as error:
+                if record is not None:
+                    record.finish("interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed")
+                raise
+            finally:
+                for tracker in loop.trackers:
+                    tracker.close()
+            if record is not None:
+                record.finish("finished", dataclasses.asdict(final) if final else None)
+            distributed.barrier()
+        return Outcome(
+            run=read_run(self.start.out_dir),
+            train_loss=final.train_loss if final else None,
+            val_loss=final.val_loss if final else None,
+        )
+
+    def _wants_final(self) -> bool:
+        return self.config.final_eval and not self.config.eval_only
+
+    def _model(self) -> GPT:
+        """From the checkpoint, from GPT-2, or from scratch; always after the draws made a new one, as in nanoGPT."""
+        found, config = self.start.checkpoint, self.config
+        if found is not None:
+            check_vocabulary(found, self.corpus)
+            model = self.draws.new_model(_gpt_config(config, int(found.model_args["vocab_size"]), found))
+            checkpoint.fill(model, found)
+            if config.block_size < model.config.block_size:
+                model.crop_block_size(config.block_size)
+            return model
+        if config.init_from.startswith("gpt2"):
+            from lossgap.training.gpt2 import pretrained
+
+            model = pretrained(config.init_from, config.dropout)
+            if config.block_size < model.config.block_size:
+                model.crop_block_size(config.block_size)
+            shape = {name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd", "bias", "block_size")}
+            self.config = dataclasses.replace(config, **shape)
+            return model
+        return self.draws.new_model(_gpt_config(config, self.corpus.vocab_size or GPT2_OUTPUTS, None))
+
+    def _restore(self) -> None:
+        """Moments, loss scale, draws and counters of the checkpoint."""
+        found = self.start.checkpoint
+        if found is None:
+            return
+        checkpoint.restore_optimizer(self.optimizer, found, self.model, self.config)
+        self.state.iteration = found.iter_num
+        self.state.best_val_loss = found.best_val_loss
+        if not found.lossgap:
+            return
+        self.scaler.load_state_dict(found.part("scaler"))
+        if self.config.rng == found.part("config").get("rng"):
+            self.draws.restore(checkpoint.tensors(found.part("draws")))
+        for name, value in found.part("state").items():
+            if name in State.__dataclass_fields__:
+                setattr(self.state, name, value)
+
+    def _batches(self) -> Batches:
+        keyed = self.config.dropout > 0 and self.config.rng == "counter" and self.config.dropout_rng == "counter"
+        places = n_places(self.config.n_layer) if keyed else 0
+        device, block_size = self.numerics.device, self.model.config.block_size
+        return Batches(self.corpus, self.draws, self.share, block_size, places, device, self.state.iteration)
+
+    def _loop(self, record: RunRecord | None) -> Loop:
+        step_model: nn.Module = self.model
+        if self.numerics.compile:
+            step_model = torch.compile(step_model)  # type: ignore[assignment]  # callable like the module it wraps
+        if self.share.world_size > 1:
+            step_model = DistributedDataParallel(step_model)
+        return Loop(
+            config=self.config,
+            numerics=self.numerics,
+            share=self.share,
+            model=self.model,
+            step_model=step_model,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            draws=self.draws,
+            batches=self.batches,
+            evaluator=Evaluator(self.corpus, self.numerics),
+            record=record,
+            trackers=open_trackers(self.config, self.start.out_dir) if record is not None else [],
+            progress=self.progress,
+            stop=self.stop,
+            save=self._save if record is not None else lambda names, state: None,
+            peak_flops=self.peak.flops,
+            state=self.state,
+        )
+
+    def _save(self, names: list[str], state: State) -> None:
+        folder = self.start.out_dir
+        content: dict[str, object] = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "model_args": self.model.config.model_args(),
+            "iter_num": state.iteration,
+            "best_val_loss": state.best_val_loss,
+            "config": self.config.nanogpt_dict(),
+            "lossgap": {
+                "schema": checkpoint.SCHEMA,
+                "version": __version__,
+                "config": self.config.to_dict(),
+                "numerics": self.numerics.to_dict(),
+                "versions": self._versions(),
+                "state": dataclasses.asdict(state),
+                "scaler": self.scaler.state_dict(),
+                "draws": self.draws.state(),
+                "tokenizer": self.corpus.tokenizer.to_dict() if self.corpus.tokenizer else {},
+                "corpus": self._corpus_record(),
+            },
+        }
+        checkpoint.write(folder, names, content)
+        checkpoint.prune_numbered(folder, self.config.checkpoint_at)
+
+    def _versions(self) -> dict[str, str | int]:
+        """What bit-equality needs beside the numerics."""
+        return {"torch": torch.__version__, "processes": self.share.world_size}
+
+    def _record(self, stack: contextlib.ExitStack) -> RunRecord | None:
+        """Take the folder and begin, continue or branch the record; the first process's part."""
+        problem: LossgapError | None = None
+        record: RunRecord | None = None
+        if self.share.rank == 0:
+            try:
+                record = self._open_record(stack)
+            except LossgapError as error:
+                problem = error
+        if distributed.any_process(1 if problem else 0):
+            raise problem or SystemExit(1)
+        return record
+
+    def _open_record(self, stack: contextlib.ExitStack) -> RunRecord:
+        start = self.start
+        overwrite = start.afresh or (self.config.overwrite and not start.in_place)
+        stack.enter_context(prepare_out_dir(start.out_dir, overwrite=overwrite, resume=start.in_place))
+        if start.in_place and (start.out_dir / "run.json").exists():
+            record = stack.enter_context(RunRecord.open(start.out_dir))
+            record.cut(self.state.iteration, self.state.evaluated_at)
+            record.update(status="running", final=None, **self._description())
+        else:
+            record = stack.enter_context(
+                RunRecord.create(
+                    start.out_dir,
+                    version=__version__,
+                    name=start.out_dir.resolve().name,
+                    environment=self.environment,
+                    notices=list(start.notes),
+                    **self._description(),
+                )
+            )
+            if start.branch_of is not None:
+                record.copy_until(start.branch_of, self.state.iteration, self.state.evaluated_at)
+        self._seam(record)
+        return record
+
+    def _seam(self, record: RunRecord) -> None:
+        """Record what a resume changes, and warn where it is not exact."""
+        found = self.start.checkpoint
+        if found is None:
+            return
+        reason = inexact(found, self.numerics, self._versions())
+        corpus_before = found.part("corpus").get("tokens_sha256", self.corpus.tokens_sha256)
+        changes = [dataclasses.asdict(change) for change in self.start.changes]
+        if corpus_before != self.corpus.tokens_sha256:
+            changes.append({"setting": "corpus", "before": corpus_before, "after": self.corpus.tokens_sha256})
+        warn_inexact(reason)
+        if changes or reason:
+            record.add_seam(
+                at=self.state.iteration,
+                source=str(found.path),
+                changed=changes,
+                why="resumed",
+                exact=not reason and not changes,
+                note=reason,
+            )
+
+    def _description(self) -> dict[str, object]:
+        """The parts of run.json that a resume may change."""
+        tokens = self.config.tokens_per_iter
+        total, by_group = _count_parameters(self.model)
+        return {
+            "config": self.config.to_dict(),
+            "given": {
+                name: {"value": value, "source": self.given.sources.get(name, "")}
+                for name, value in self.given.values.items()
+            },
+            "effective": {
+                **self.numerics.to_dict(),
+                "rng": self.config.rng,
+                "dropout_rng": self.config.dropout_rng,
+                "world_size": self.share.world_size,
+                "micro_batch": self.share.micro_batch,
+                "micro_steps": self.share.micro_steps,
+            },
+            "differences": [dataclasses.asdict(departure) for departure in self.departures],
+            "corpus": self._corpus_record(),
+            "parameters": {"total": total, "nanogpt_count": self.model.num_params(), "by_group": by_group},
+            "tokens_per_iter": tokens,
+            "flops_per_iter": self.model.flops_per_token() * tokens,
+            "peak": dataclasses.asdict(self.peak),
+        }
+
+    def _corpus_record(self) -> dict[str, str | int | None]:
+        corpus = self.corpus
+        return {
+            "name": corpus.name,
+            "source": corpus.source,
+            "sha256": corpus.sha256,
+            "tokens_sha256": corpus.tokens_sha256,
+            "hash_method": corpus.hash_method,
+            "train_tokens": len(corpus.train),
+            "val_tokens": len(corpus.val),
+            "vocab_size": self.model.config.vocab_size,
+        }
+
+    def _opening(self) -> Opening:
+        config, numerics, found = self.config, self.numerics, self.start.checkpoint
+        count, flops = self.model.num_params(), self.model.flops_per_token() * config.tokens_per_iter
+        decays, others = (group["params"] for group in self.optimizer.param_groups)
+        passes = config.tokens_per_iter * (config.max_iters + 1) / len(self.corpus.train)
+        peak = f"{self.peak.flops / 1e12:.3g} TFLOP/s" if self.peak.flops else "an unknown peak"
+        reasons = [f"{d.setting}={d.asked} was asked, {d.ran} runs: {d.why}" for d in self.departures]
+        return Opening(
+            version=__version__,
+            peak=f"{peak} ({self.peak.source})",
+            first_iter=self.state.iteration,
+            last_iter=config.max_iters,
+            tokens_per_iter=config.tokens_per_iter,
+            echo=self.given.echo,
+            facts=(
+                f"found vocab_size = {self.model.config.vocab_size} (inside {self.corpus.source})",
+                "Initializing a new model from scratch" if found is None else f"Resuming training from {found.path}",
+                f"number of parameters: {count / 1e6:.2f}M",
+                f"num decayed parameter tensors: {len(decays)}, with {_numel(decays):,} parameters",
+                f"num non-decayed parameter tensors: {len(others)}, with {_numel(others):,} parameters",
+                f"using fused AdamW: {numerics.adamw == 'fused'}",
+            ),
+            decisions=(
+                f"lossgap {__version__}: {count:,} parameters, {config.tokens_per_iter:,} tokens and {flops:.3g} FLOPs per iteration, "
+                f"{passes:.2f} passes over {self.corpus.name}",
+                f"device {numerics.device} ({self.why_device}), {numerics.dtype}, {numerics.threads} threads, "
+                f"{'compiled' if numerics.compile else 'eager'}, {numerics.attention} attention, {numerics.adamw} AdamW",
+                f"mfu relative to {peak} ({self.peak.source})",
+                *reasons,
+            ),
+        )
+
+
+def _draws(config: TrainConfig) -> Draws:
+    if config.rng == "nanogpt":
+        return NanoGPTDraws(config.seed)
+    return CounterDraws(config.seed, keyed_dropout=config.dropout_rng == "counter")
+
+
+def _gpt_config(config: TrainConfig, vocab_size: int, found: checkpoint.Checkpoint | None) -> GPTConfig:
+    return GPTConfig(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        block_size=int(found.model_args["block_size"]) if found else config.block_size,
+        bias=config.bias,
+        vocab_size=vocab_size,
+        dropout=config.dropout,
+    )
+
+
+def _numel(parameters: list[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _count_parameters(model: GPT) -> tuple[int, dict[str, int]]:
+    """All parameters, and by group; the tied matrix counts once, as an embedding."""
+    groups = {"embedding": ("wte", "wpe"), "attention": (".attn.",), "mlp": (".mlp.",), "layer_norm": ("ln_",)}
+    counts = dict.fromkeys(groups, 0)
+    for name, parameter in model.named_parameters():
+        group = next(group for group, parts in groups.items() if any(part in name for part in parts))
+        counts[group] += parameter.numel()
+    return sum(counts.values()), counts
