@@ -37,21 +37,43 @@ SHAPES: dict[str, dict[str, int]] = {
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 32, "vocab_size": 65}
 """A model whose checkpoint is small enough for git."""
 
-README_FLAGS = (
-    "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 "
-    "--batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
-).split()
+README_FLAGS = [
+    "config/train_shakespeare_char.py",
+    "--device=cpu",
+    "--compile=False",
+    "--eval_iters=20",
+    "--log_interval=1",
+    "--block_size=64",
+    "--batch_size=12",
+    "--n_layer=4",
+    "--n_head=4",
+    "--n_embd=128",
+    "--max_iters=2000",
+    "--lr_decay_iters=2000",
+    "--dropout=0.0",
+]
 """nanoGPT's README command for a CPU, word for word."""
 
 SHORT_FLAGS = ["--max_iters=60", "--eval_interval=20"]
 """The first 60 iterations of it: the schedule stays that of 2,000."""
 
 DROPOUT_FLAGS = ["--dropout=0.2", "--gradient_accumulation_steps=3"]
-TINY_FLAGS = (
-    "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=20 --log_interval=1 --eval_interval=20 "
-    "--always_save_checkpoint=True --block_size=32 --batch_size=12 --n_layer=2 --n_head=2 --n_embd=16 "
-    "--lr_decay_iters=2000 --dropout=0.0"
-).split()
+TINY_FLAGS = [
+    "config/train_shakespeare_char.py",
+    "--device=cpu",
+    "--compile=False",
+    "--eval_iters=20",
+    "--log_interval=1",
+    "--eval_interval=20",
+    "--always_save_checkpoint=True",
+    "--block_size=32",
+    "--batch_size=12",
+    "--n_layer=2",
+    "--n_head=2",
+    "--n_embd=16",
+    "--lr_decay_iters=2000",
+    "--dropout=0.0",
+]
 SAMPLE_FLAGS = ["--num_samples=3", "--max_new_tokens=300", "--device=cpu"]
 RULE = "---------------"
 """What nanoGPT prints after each text."""

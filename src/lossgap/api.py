@@ -18,8 +18,8 @@ def train(*configs: str | Path, **settings: object) -> Run:
     """Train a GPT and return its record; the same as `lossgap train CONFIG … --key=value …`.
 
     `configs` are presets or config files, applied in order; `settings` are `TrainConfig` fields and win over them.
-    Shows nothing. Raises LossgapError for what the caller can mend (a bad setting, a used out_dir, a loss that is not
-    finite), and `lossgap.training.loop.Interrupted` after SIGINT, SIGTERM or SIGHUP, when the run is saved and can go on.
+    Shows nothing. Raises LossgapError for what the caller can mend (a bad setting, a used out_dir, a loss that is
+    not finite), and `lossgap.training.loop.Interrupted` after SIGINT, SIGTERM or SIGHUP: the run is saved then.
     """
     from lossgap.training.progress import Silence
     from lossgap.training.train import train_given
@@ -40,7 +40,7 @@ def sample(
     seed: int = 1337,
     device: str = "auto",
     dtype: str = "auto",
-) -> "Sequence[Samples]":
+) -> Sequence[Samples]:
     """Text from one checkpoint or several, `num_samples` of `max_new_tokens` tokens each; nanoGPT's defaults.
 
     `runs` are run folders or checkpoints. Raises LossgapError (missing checkpoint, prompt outside the vocabulary).

@@ -8,6 +8,7 @@ tensor operations, compiled into one kernel where a compiler is there.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -52,7 +53,7 @@ def _(key: torch.Tensor, count: int, p: float) -> torch.Tensor:
 
 
 @cache
-def _compiled_mask() -> object:
+def _compiled_mask() -> Callable[[torch.Tensor, int, float], torch.Tensor]:
     return torch.compile(tensor_mask, dynamic=False)
 
 

@@ -1,12 +1,12 @@
 """Errors and warnings: one line each, with a slug that `docs/messages.md` explains.
 
-    LossgapError            anything that the user can mend; the command line exits with 1
-    +-- ConfigError         a setting, a flag, a config file
-    +-- CorpusError         text, token files, tokenizer
-    +-- CheckpointError     missing, torn, tampered or unfitting checkpoint
-    +-- RunFolderError      an output folder that is in use, used up or unreadable
-    +-- TrainingError       a training that cannot go on (loss not finite, disk full)
-    +-- MachineError        a device or kernel that was asked for and is not there
+LossgapError            anything that the user can mend; the command line exits with 1
++-- ConfigError         a setting, a flag, a config file
++-- CorpusError         text, token files, tokenizer
++-- CheckpointError     missing, torn, tampered or unfitting checkpoint
++-- RunFolderError      an output folder that is in use, used up or unreadable
++-- TrainingError       a training that cannot go on (loss not finite, disk full)
++-- MachineError        a device or kernel that was asked for and is not there
 """
 
 from __future__ import annotations

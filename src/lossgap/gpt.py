@@ -1,9 +1,10 @@
 """The model: nanoGPT's GPT, module for module, so that its checkpoints fit without a converter.
 
-What differs from nanoGPT's `model.py`: dropout takes its mask from a key (`lossgap.dropout`),
-attention is plain or fused by choice, initial weights come from outside (`lossgap.training.draws`), generation keeps
-the keys and values of earlier tokens (`lossgap.sampling`). Shapes: B batch, T context, C channels, V vocabulary, H heads,
-D = C / H, L layers.
+What differs from nanoGPT's `model.py`: dropout takes its mask from a key (`lossgap.dropout`), attention is
+plain or fused by choice, initial weights come from outside (`lossgap.training.draws`), generation keeps the
+keys and values of earlier tokens (`lossgap.sampling`).
+
+Shapes: B batch, T context, C channels, V vocabulary, H heads, D = C / H, L layers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,8 @@ class CausalSelfAttention(nn.Module):
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, p: float, key: Tensor | None) -> Tensor:
     """softmax(q k' / sqrt(D)) v under the causal mask: q (B, H, T, D), k and v (B, H, S, D) with S >= T.
 
-    Row t sees columns up to S - T + t. Dropout falls on the weights; a mask bit belongs to (sequence, head, row, column).
+    Row t sees columns up to S - T + t. Dropout falls on the weights: one mask bit for each (sequence, head, row,
+    column).
     """
     T, S = q.size(-2), k.size(-2)
     later = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)
@@ -154,7 +156,7 @@ class GPT(nn.Module):
 
     def tie_weights(self) -> None:
         """Make the token embedding and the output layer one parameter."""
-        self.transformer["wte"].weight = self.lm_head.weight
+        self.wte.weight = self.lm_head.weight
 
     def use_attention(self, kernel: Attention) -> None:
         """Choose the attention kernel of every layer."""
@@ -169,7 +171,17 @@ class GPT(nn.Module):
 
     def blocks(self) -> list[Block]:
         """The layers, first to last."""
-        return [block for block in self.transformer["h"] if isinstance(block, Block)]
+        return list(cast("nn.ModuleList", self.transformer["h"]))  # type: ignore[arg-type]  # a ModuleList of Block
+
+    @property
+    def wte(self) -> nn.Embedding:
+        """Token embeddings (V, C), the same parameter as the output layer."""
+        return cast("nn.Embedding", self.transformer["wte"])
+
+    @property
+    def wpe(self) -> nn.Embedding:
+        """Position embeddings (block_size, C)."""
+        return cast("nn.Embedding", self.transformer["wpe"])
 
     def forward(
         self, idx: Tensor, targets: Tensor | None = None, keys: Tensor | None = None
@@ -198,17 +210,17 @@ class GPT(nn.Module):
         assert start + T <= self.config.block_size, f"{start + T} tokens, but block_size is {self.config.block_size}"
         positions = torch.arange(start, start + T, device=idx.device)
         place = [None] * n_places(self.config.n_layer) if keys is None else list(keys.unbind(1))
-        x = self.transformer["wte"](idx) + self.transformer["wpe"](positions)
+        x = self.wte(idx) + self.wpe(positions)
         x = dropout(x, self.config.dropout if self.training else 0.0, place[0])
-        caches = []
-        for layer, block in enumerate(self.transformer["h"]):
+        caches: list[Cache] = []
+        for layer, block in enumerate(self.blocks()):
             x, cache = block(x, tuple(place[1 + 3 * layer : 4 + 3 * layer]), past[layer] if past else None)
             caches.append(cache)
-        return self.transformer["ln_f"](x), caches
+        return cast("LayerNorm", self.transformer["ln_f"])(x), caches
 
     def num_params(self) -> int:
         """Parameters by nanoGPT's count: all but the position embeddings, the tied weights once."""
-        return sum(p.numel() for p in self.parameters()) - self.transformer["wpe"].weight.numel()
+        return sum(p.numel() for p in self.parameters()) - self.wpe.weight.numel()
 
     def flops_per_token(self) -> int:
         """Training FLOPs per token: 6N + 12 L H Q T (PaLM, arXiv:2204.02311, appendix B, as nanoGPT has it).
@@ -223,9 +235,8 @@ class GPT(nn.Module):
         """Cut the context down to `block_size` (at most the present one): position embeddings beyond it go."""
         assert block_size <= self.config.block_size
         self.config.block_size = block_size
-        wpe = self.transformer["wpe"]
-        wpe.weight = nn.Parameter(wpe.weight[:block_size].detach().clone())
-        wpe.num_embeddings = block_size
+        self.wpe.weight = nn.Parameter(self.wpe.weight[:block_size].detach().clone())
+        self.wpe.num_embeddings = block_size
 
 
 def parameter_std(name: str, n_layer: int) -> float | None:

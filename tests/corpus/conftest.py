@@ -41,13 +41,28 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
 
 
+_PEAK_MEMORY = """
+def peak_memory():
+    # Linux: the peak of this process alone; getrusage would also count that of the process it was started from.
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    except OSError:
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes
+"""
+
+
 @pytest.fixture
 def run_python() -> Callable[..., str]:
-    """Runs a program with arguments in a process of its own; returns what it printed."""
+    """Runs a program with arguments in a process of its own; returns what it printed.
+
+    The program can call `peak_memory()`, in bytes.
+    """
 
     def run(program: str, *arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(Path(lossgap.__file__).parents[1])}
-        command = [sys.executable, "-c", program, *arguments]
+        command = [sys.executable, "-c", _PEAK_MEMORY + program, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout

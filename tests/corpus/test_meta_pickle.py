@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +98,8 @@ def test_hostile_meta_is_refused_and_nothing_runs(tmp_path: Path, name: str) -> 
     assert caught.value.slug in ("hostile-meta", "bad-meta") if name == "only a mark" else "hostile-meta"
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
+    if name == "too large":
+        assert "it has more than 16,777,216 bytes" in str(caught.value)
 
 
 def test_every_cut_is_refused() -> None:
@@ -137,15 +138,24 @@ def test_deep_nesting_costs_no_recursion(tmp_path: Path) -> None:
             read_meta(path)
 
 
-def test_memory_bomb_costs_no_memory(tmp_path: Path) -> None:
+def test_memory_bomb_costs_no_memory(tmp_path: Path, run_python: Callable[..., str]) -> None:
     path = tmp_path / "meta.pkl"
-    # LONG_BINPUT 2**31 - 1: Python's C reader makes room for so many entries.
-    path.write_bytes(b"}r\xff\xff\xff\x7f" + b".")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CorpusError, match="vocab_size"):
-        read_meta(path)
-    unit = 1 if os.uname().sysname == "Darwin" else 1024
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 50_000_000
+    # LONG_BINPUT 2**26 - 1: Python's C reader makes room for twice as many entries of 8 bytes, 1 GB.
+    path.write_bytes(b"}r\xff\xff\xff\x03" + b".")
+    program = """
+import sys
+from pathlib import Path
+from lossgap.corpus.meta_pickle import read_meta
+from lossgap.errors import CorpusError
+before = peak_memory()
+try:
+    read_meta(Path(sys.argv[1]))
+except CorpusError as problem:
+    print(peak_memory() - before, problem.slug)
+"""
+    grown, slug = run_python(program, str(path)).split()
+    assert slug == "bad-meta"
+    assert int(grown) < 50_000_000
 
 
 @pytest.mark.parametrize(

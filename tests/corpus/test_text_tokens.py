@@ -161,12 +161,11 @@ def test_many_at_once(here: Path) -> None:
 
 
 _MEASURE = """
-import resource, sys
+import sys
 from lossgap.corpus import open_corpus
-scale = 1 if sys.platform == "darwin" else 1024
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 corpus = open_corpus(sys.argv[1])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * scale, len(corpus.train) + len(corpus.val))
+print(peak_memory() - before, len(corpus.train) + len(corpus.val))
 """
 
 

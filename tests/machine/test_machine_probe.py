@@ -15,11 +15,37 @@ import torch
 from lossgap.machine import environment
 from lossgap.machine.probe import VARIABLES, cpu_name, cpu_quota, git_commit, source_sha256, usable_cores
 
-KEYS = (
-    "lossgap python numpy os architecture git_commit source_sha256 variables cpu cores_physical cores_logical "
-    "cores_usable cpu_quota ram_bytes torch threads interop_threads cpu_capability mkl onednn cuda hip gpu gpu_count "
-    "gpu_memory_bytes gpu_multiprocessors compute_capability gpu_driver cudnn"
-).split()
+KEYS = [
+    "lossgap",
+    "python",
+    "numpy",
+    "os",
+    "architecture",
+    "git_commit",
+    "source_sha256",
+    "variables",
+    "cpu",
+    "cores_physical",
+    "cores_logical",
+    "cores_usable",
+    "cpu_quota",
+    "ram_bytes",
+    "torch",
+    "threads",
+    "interop_threads",
+    "cpu_capability",
+    "mkl",
+    "onednn",
+    "cuda",
+    "hip",
+    "gpu",
+    "gpu_count",
+    "gpu_memory_bytes",
+    "gpu_multiprocessors",
+    "compute_capability",
+    "gpu_driver",
+    "cudnn",
+]
 
 
 def fresh(code: str, **variables: str) -> str:

@@ -30,7 +30,9 @@ def main(argv: Sequence[str]) -> int:
     """List the runs below a folder (default: the current one), three levels deep."""
     given = parse_arguments(argv, Options)
     if given.help:
-        print("usage: lossgap runs [DIR] [--json]\n\nLists the run folders in DIR (default: .), up to three levels deep.")
+        print(
+            "usage: lossgap runs [DIR] [--json]\n\nLists the run folders in DIR (default: .), up to three levels deep."
+        )
         return 0
     options = build(Options, given)
     if len(given.positionals) > 1:
@@ -38,7 +40,15 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(given.positionals[0] if given.positionals else ".")
     found = list_runs(folder)
     if options.json:
-        print(json.dumps({"schema": SCHEMA, "runs": [dataclasses.asdict(summary) | {"path": str(summary.path)} for summary in found]}, allow_nan=False))
+        print(
+            json.dumps(
+                {
+                    "schema": SCHEMA,
+                    "runs": [dataclasses.asdict(summary) | {"path": str(summary.path)} for summary in found],
+                },
+                allow_nan=False,
+            )
+        )
     elif not found:
         print(f"no runs in {folder}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
     else:
@@ -48,16 +58,21 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(found: Sequence[RunSummary]) -> Table:
     table = Table(box=None, header_style="bold")
-    for heading, side in (
-        ("run", "left"), ("status", "left"), ("iter", "right"), ("last val", "right"), ("best val", "right"), ("at", "right"),
-        ("params", "right"), ("device", "left"), ("created", "left"),
-    ):  # fmt: skip
-        table.add_column(heading, justify="right" if side == "right" else "left")
+    for heading in ("run", "status", "iter", "last val", "best val", "at", "params", "device", "created"):
+        is_number = heading in ("iter", "last val", "best val", "at", "params")
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
     for run in found:
-        cells = [
-            str(run.path), run.problem or run.status, _progress(run), _loss(run.last_val_loss), _loss(run.best_val_loss), _count(run.best_iter),
-            _count(run.parameters), run.device or "?", run.created or "?",
-        ]  # fmt: skip
+        cells = (
+            str(run.path),
+            run.problem or run.status,
+            _progress(run),
+            _loss(run.last_val_loss),
+            _loss(run.best_val_loss),
+            _count(run.best_iter),
+            _count(run.parameters),
+            run.device or "?",
+            (run.created or "?")[:16].replace("T", " "),
+        )
         # Text: what a stranger's record holds is shown, never read as markup.
         table.add_row(*(Text(cell) for cell in cells))
     return table

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _progress(as_json: bool) -> "Progress":
+def _progress(as_json: bool) -> Progress:
     from rich.console import Console
 
     from lossgap.training.progress import Lines, Live
@@ -48,7 +48,7 @@ def _progress(as_json: bool) -> "Progress":
     return Live(Console(file=stream)) if stream.isatty() else Lines(stream)
 
 
-def _render(outcome: "Outcome", as_json: bool) -> None:
+def _render(outcome: Outcome, as_json: bool) -> None:
     run = outcome.run
     if as_json:
         final = {"train_loss": outcome.train_loss, "val_loss": outcome.val_loss}

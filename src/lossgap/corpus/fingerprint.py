@@ -41,7 +41,7 @@ def fingerprint(path: Path, cache: Path, *, whole: bool = False) -> Fingerprint:
     same. The file is read in blocks of 1 MiB, not mapped, so the memory stays small. Raises OSError.
     """
     status = path.stat()
-    method = WHOLE if True else SAMPLED
+    method = WHOLE if whole or status.st_size <= WHOLE_BELOW_BYTES else SAMPLED
     identity: dict[str, str | int] = {
         "path": str(path.resolve()),
         "size": status.st_size,

@@ -144,7 +144,7 @@ def _write_bpe(text: TextFile, new: Path) -> BpeTokenizer:
 
 
 def _train_length(n_chars: int) -> int:
-    # The product is a float64, as in nanoGPT: an integer computation would differ by one for some lengths.
+    # The product is a float64, rounded down, as in nanoGPT.
     return int(n_chars * TRAIN_FRACTION)
 
 

@@ -37,9 +37,11 @@ def compile_support(device: str) -> Choice[bool]:
         return Choice(False, f"torch.compile is not used on Windows: {EAGER}")
     if device.startswith("mps"):
         return Choice(False, f"torch.compile is not used on MPS: {EAGER}")
-    fault = _cuda_fault() if device.startswith("cuda") else _cpp_fault()
-    if fault is None:
-        fault = _dynamo_fault()
+    try:
+        fault = (_cuda_fault() if device.startswith("cuda") else _cpp_fault()) or _dynamo_fault()
+    except OSError as error:
+        # Importing the compiler makes its cache folder already.
+        fault = f"torch's compile cache cannot be used ({error.strerror or error})"
     return Choice(False, f"{fault}: {EAGER}") if fault else Choice(True, "the compiler works here (tried)")
 
 
@@ -72,8 +74,6 @@ def _cpp_fault() -> str | None:
             return _load_fault(Path(builder.get_target_file_path()))
     except (exc.CppCompileError, subprocess.SubprocessError) as error:
         return f"{compiler} cannot build an extension ({_first_error(str(error))})"
-    except OSError as error:
-        return f"torch's compile cache cannot be used ({error.strerror or error})"
 
 
 def _load_fault(library: Path) -> str | None:

@@ -46,7 +46,7 @@ def environment(device: str) -> dict[str, JSON]:
 
 def _software() -> dict[str, JSON]:
     return {
-        "lossgap": _version("lossgap"),
+        "lossgap": lossgap.__version__,
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "os": platform.platform(),

@@ -76,11 +76,11 @@ def digest(value: object) -> str:
     return sha.hexdigest()
 
 
-def _feed(sha: "hashlib._Hash", value: object) -> None:
+def _feed(sha: hashlib._Hash, value: object) -> None:
     if isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)
         sha.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
-        sha.update(memoryview(flat.view(torch.uint8).numpy()))
+        sha.update(flat.view(torch.uint8).numpy().data)
     elif isinstance(value, Mapping):
         sha.update(f"mapping {len(value)}\n".encode())
         for key in sorted(value, key=repr):
@@ -97,8 +97,8 @@ def _feed(sha: "hashlib._Hash", value: object) -> None:
 def write(folder: Path, names: Iterable[str], state: dict[str, object]) -> None:
     """Write `state` under every one of `names`, each whole or not at all.
 
-    Adds the digest that `load` verifies. Raises TrainingError (`checkpoint-unwritable`); then what stood under the names
-    before still does.
+    Adds the digest that `load` verifies. Raises TrainingError (`checkpoint-unwritable`); then what stood under the
+    names before still does.
     """
     ours = state["lossgap"]
     assert isinstance(ours, dict)
@@ -114,8 +114,8 @@ def write(folder: Path, names: Iterable[str], state: dict[str, object]) -> None:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(
             "checkpoint-unwritable",
-            f"cannot write {shown(folder / first)}: {reason}; the checkpoint before it is untouched: make room, then go on with "
-            f"lossgap train --init_from=resume --out_dir={shown(folder)}",
+            f"cannot write {shown(folder / first)}: {reason}; the checkpoint before it is untouched: make room, then "
+            f"go on with lossgap train --init_from=resume --out_dir={shown(folder)}",
         ) from error
 
 
@@ -145,8 +145,8 @@ def prune_numbered(folder: Path, keep: Iterable[int]) -> None:
 def load(path: Path) -> Checkpoint:
     """Read and verify one checkpoint, ours or nanoGPT's, onto the CPU; nothing in it is executed.
 
-    Raises CheckpointError: `no-checkpoint`, or `bad-checkpoint` for one that is torn, tampered with or hostile, with the one before
-    it offered if there is one.
+    Raises CheckpointError: `no-checkpoint`, or `bad-checkpoint` for one that is torn, tampered with or hostile,
+    with the one before it offered if there is one.
     """
     try:
         return _load(path)
@@ -270,8 +270,13 @@ def _checked(path: Path, content: object) -> Checkpoint:
     if not isinstance(content, dict):
         raise _bad(path, f"it holds a {type(content).__name__}, not nanoGPT's dict")
     kinds: dict[str, type | tuple[type, ...]] = {
-        "model": dict, "optimizer": dict, "model_args": dict, "iter_num": int, "best_val_loss": (float, int, Tensor), "config": dict
-    }  # fmt: skip
+        "model": dict,
+        "optimizer": dict,
+        "model_args": dict,
+        "iter_num": int,
+        "best_val_loss": (float, int, Tensor),
+        "config": dict,
+    }
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise _bad(path, f"its {key!r} is missing or of the wrong kind")
@@ -311,7 +316,7 @@ def _model_args(path: Path, args: dict[object, object]) -> dict[str, int | float
     wanted = {"n_layer": int, "n_head": int, "n_embd": int, "block_size": int, "bias": bool, "vocab_size": int}
     for name, kind in wanted.items():
         value = args.get(name)
-        if not isinstance(value, kind) or (kind is int and not 0 < int(value) < 2**31):
+        if not isinstance(value, kind) or (kind is int and not (isinstance(value, int) and 0 < value < 2**31)):
             raise _bad(path, f"its model_args[{name!r}] is {str(value)[:40]}, not a usable {kind.__name__}")
     return {str(key): value for key, value in args.items() if isinstance(value, int | float)}
 
@@ -337,7 +342,9 @@ def restore_optimizer(optimizer: torch.optim.AdamW, found: Checkpoint, model: GP
                 if isinstance(value, Tensor) and value.dim() == 2 and value.shape != parameter.shape:
                     moments[name] = value[: parameter.shape[0]].clone()
                 if isinstance(value, Tensor) and value.dim() and moments[name].shape != parameter.shape:
-                    raise ValueError(f"a moment has the shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}")
+                    raise ValueError(
+                        f"a moment has the shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}"
+                    )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise _bad(found.path, f"its optimizer state does not fit its weights: {_reason(error)}") from error
 

@@ -46,7 +46,8 @@ def share(rank: int, world_size: int, batch_size: int, gradient_accumulation_ste
         raise ConfigError(
             "batch-not-divisible",
             f"the global batch of batch_size * gradient_accumulation_steps = {total} sequences does not divide into "
-            f"{world_size} equal parts; choose a product that is a multiple of {world_size}, or another --nproc_per_node",
+            f"{world_size} equal parts; choose a product that is a multiple of {world_size}, or another number of "
+            "processes",
         )
     part = total // world_size
     micro_batch = next(size for size in range(min(batch_size, part), 0, -1) if part % size == 0)

@@ -117,7 +117,7 @@ class Loop:
         """Evaluate and save where this iteration asks for it."""
         c, i = self.config, self.state.iteration
         names = []
-        if i % c.eval_interval == 0 and self.state.evaluated_at != i or c.eval_only:
+        if (i % c.eval_interval == 0 and self.state.evaluated_at != i) or c.eval_only:
             improved = self.evaluate()
             if i > 0 and not c.eval_only:
                 names = self._names_at_evaluation(improved)
@@ -216,9 +216,13 @@ class Loop:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        values = torch.stack([torch.stack([p.loss.float() for p in pending]), torch.stack([p.grad_norm for p in pending])])
+        values = torch.stack(
+            [torch.stack([p.loss.float() for p in pending]), torch.stack([p.grad_norm for p in pending])]
+        )
         values[0] = distributed.mean_over_processes(values[0].clone())
-        losses, norms = values.double().cpu().tolist() if values.device.type != "mps" else values.cpu().double().tolist()
+        losses, norms = (
+            values.double().cpu().tolist() if values.device.type != "mps" else values.cpu().double().tolist()
+        )
         seconds = (time.perf_counter() - self._span_start) / len(pending)
         for item, loss, norm in zip(pending, losses, norms, strict=True):
             self._row(item, loss * self.share.micro_steps, norm, seconds)
@@ -258,8 +262,9 @@ class Loop:
             return
         raise TrainingError(
             "loss-not-finite",
-            f"iteration {iteration}: loss {loss}, gradient norm {grad_norm}: the training has diverged and stops; the last "
-            f"checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer --warmup_iters, or another --dtype",
+            f"iteration {iteration}: loss {loss}, gradient norm {grad_norm}: the training has diverged and stops; the "
+            f"last checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer --warmup_iters, "
+            "or another --dtype",
         )
 
     def _save(self, names: list[str]) -> None:

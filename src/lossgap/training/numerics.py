@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch.utils import deterministic as torch_deterministic
 
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
@@ -23,7 +24,7 @@ FUSED_FROM = {"float32": 256, "bfloat16": 1024, "float16": 1024}
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What decides the bits of a run beside its config's recipe. Two runs equal in this, on one machine, are bit-equal."""
+    """What decides the bits of a run beside its recipe: runs equal in both, on one machine, are bit-equal."""
 
     device: str
     dtype: str
@@ -66,9 +67,9 @@ def resolve(
 ) -> tuple[Numerics, list[Departure]]:
     """Turn what `config` asks for into what this machine runs, and list each difference with its reason.
 
-    `device` is the process's resolved device; `before` are the numerics of the checkpoint being resumed (or nothing): where
-    `config` leaves the choice open, they win, because a resume must compute as the run did. Raises ConfigError,
-    MachineError.
+    `device` is the process's resolved device; `before` are the numerics of the checkpoint being resumed (or
+    nothing): where `config` leaves the choice open, they win, because a resume must compute as the run did.
+    Raises ConfigError, MachineError.
     """
     departures: list[Departure] = []
     device_type = torch.device(device).type
@@ -148,20 +149,18 @@ def _check_nanogpt(config: TrainConfig, numerics: Numerics, world_size: int) -> 
     if wrong:
         raise ConfigError(
             "nanogpt-rng-limits",
-            "--rng=nanogpt reproduces nanoGPT in one process on a CPU, in float32, eager, with torch's own attention and "
-            f"dropout; it needs {' '.join(wrong)}",
+            "--rng=nanogpt reproduces nanoGPT in one process on a CPU, in float32, eager, with torch's own attention "
+            f"and dropout; it needs {' '.join(wrong)}",
         )
 
 
 @contextmanager
 def applied(numerics: Numerics) -> Iterator[None]:
     """Set torch's global switches for the time of the block, and put them back."""
-    import torch.utils.deterministic
-
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        torch_deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]  # set by a module subclass
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
     )
@@ -179,10 +178,8 @@ def applied(numerics: Numerics) -> Iterator[None]:
 
 
 def _switch(threads: int, deterministic: bool, fill: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
-    import torch.utils.deterministic
-
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch_deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # as above
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
     torch.backends.cudnn.allow_tf32 = cudnn_tf32

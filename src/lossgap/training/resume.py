@@ -66,9 +66,9 @@ class Start:
 def plan(given: Given) -> Start:
     """Decide how to start. Reads checkpoints, writes nothing.
 
-    `--init_from=resume` goes on in `out_dir` from its newest checkpoint. `--resume=PATH` goes on from the run folder or
-    checkpoint named: in place if that is the newest state of its folder, else in a new folder, so that the later part of the
-    run is not lost. Raises CheckpointError, ConfigError, RunFolderError.
+    `--init_from=resume` goes on in `out_dir` from its newest checkpoint. `--resume=PATH` goes on from the run folder
+    or checkpoint named: in place if that is the newest state of its folder, else in a new folder, so that the later
+    part of the run is not lost. Raises CheckpointError, ConfigError, RunFolderError.
     """
     asked = train_config(given)
     if not asked.resume and asked.init_from != "resume":
@@ -92,12 +92,12 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
     explicit = {name: value for name, value in given.values.items() if name not in _ABOUT_THE_START}
     _check_shape(explicit, found)
     reused = _reused_numerics(found, explicit)
-    config = dataclasses.replace(before, **{**reused, **explicit})
+    config = TrainConfig.from_dict({**before.to_dict(), **reused, **explicit})
     if config.block_size > int(found.model_args["block_size"]):
         raise ConfigError(
             "shape-fixed",
-            f"--block_size={config.block_size} is longer than the checkpoint's {found.model_args['block_size']}: a resumed model "
-            "can be cropped, not stretched; leave the flag out",
+            f"--block_size={config.block_size} is longer than the checkpoint's {found.model_args['block_size']}: a "
+            "resumed model can be cropped, not stretched; leave the flag out",
         )
     out_dir, branch_of = _where(given, asked, found)
     config = dataclasses.replace(config, out_dir=str(out_dir), init_from="resume", resume="", overwrite=asked.overwrite)
@@ -153,8 +153,8 @@ def _check_shape(explicit: Mapping[str, object], found: Checkpoint) -> None:
         if name in explicit and explicit[name] != found.model_args[name]:
             raise ConfigError(
                 "shape-fixed",
-                f"--{name}={explicit[name]} does not fit: the checkpoint's model has {name}={found.model_args[name]}, which a "
-                "resume cannot change; leave the flag out, or train a new model in another out_dir",
+                f"--{name}={explicit[name]} does not fit: the checkpoint's model has {name}={found.model_args[name]}, "
+                "which a resume cannot change; leave the flag out, or train a new model in another out_dir",
             )
 
 
@@ -172,8 +172,8 @@ def _where(given: Given, asked: TrainConfig, found: Checkpoint) -> tuple[Path, P
     if explicit is not None:
         raise RunFolderError(
             "branch-needs-folder",
-            f"{shown(home)} goes on to iteration {later} after {found.path.name}; continuing there would lose that: leave "
-            "--out_dir out to branch off into a new folder, or name another one",
+            f"{shown(home)} goes on to iteration {later} after {found.path.name}; continuing there would lose that: "
+            "leave --out_dir out to branch off into a new folder, or name another one",
         )
     stem = home.with_name(f"{home.resolve().name}-from-{found.iter_num:06d}")
     for number in range(1, 1000):
@@ -216,8 +216,8 @@ def check_vocabulary(found: Checkpoint, corpus: Corpus) -> None:
     if corpus.vocab_size is not None and corpus.vocab_size != wanted:
         raise CheckpointError(
             "vocabulary-mismatch",
-            f"{shown(found.path)} was trained on a vocabulary of {wanted} tokens, {corpus.name} has {corpus.vocab_size}: "
-            "continue on the corpus it was trained on (--dataset), or train a new model",
+            f"{shown(found.path)} was trained on a vocabulary of {wanted} tokens, {corpus.name} has "
+            f"{corpus.vocab_size}: continue on the corpus it was trained on (--dataset), or train a new model",
         )
     chars = found.part("tokenizer").get("chars")
     if isinstance(chars, str) and corpus.tokenizer is not None and corpus.tokenizer.chars not in (None, chars):
@@ -234,9 +234,15 @@ def inexact(found: Checkpoint, numerics: Numerics, versions: Mapping[str, object
         return "nanoGPT's checkpoint holds no generator: batches are drawn anew from here on"
     before = found.part("numerics")
     now = numerics.to_dict()
-    reasons = [f"{name} was {before[name]}, is {now[name]}" for name in now if name in before and before[name] != now[name]]
+    reasons = [
+        f"{name} was {before[name]}, is {now[name]}" for name in now if name in before and before[name] != now[name]
+    ]
     then = found.part("versions")
-    reasons += [f"{name} was {then[name]}, is {versions[name]}" for name in versions if then.get(name, versions[name]) != versions[name]]
+    reasons += [
+        f"{name} was {then[name]}, is {versions[name]}"
+        for name in versions
+        if then.get(name, versions[name]) != versions[name]
+    ]
     return "; ".join(reasons)
 
 

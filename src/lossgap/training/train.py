@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -43,6 +44,20 @@ from lossgap.training.trackers import open_trackers
 
 GPT2_OUTPUTS = 50304
 """nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
+
+
+class Description(TypedDict):
+    """The parts of run.json that a resume may change."""
+
+    config: dict[str, object]
+    given: dict[str, object]
+    effective: dict[str, object]
+    differences: list[dict[str, object]]
+    corpus: dict[str, object]
+    parameters: dict[str, object]
+    tokens_per_iter: int
+    flops_per_iter: float
+    peak: dict[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +108,9 @@ def _is_finished(start: Start) -> bool:
 
 def _finished(start: Start, progress: Progress) -> Outcome:
     run = read_run(start.out_dir)
-    progress.note(f"{start.out_dir}: finished at iteration {start.iteration - 1}; nothing to do (raise --max_iters to go on)")
+    progress.note(
+        f"{start.out_dir}: finished at iteration {start.iteration - 1}; nothing to do (raise --max_iters to go on)"
+    )
     final = run.final or {}
     train_loss, val_loss = final.get("train_loss"), final.get("val_loss")
     return Outcome(
@@ -180,7 +197,9 @@ class _Training:
             model = pretrained(config.init_from, config.dropout)
             if config.block_size < model.config.block_size:
                 model.crop_block_size(config.block_size)
-            shape = {name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd", "bias", "block_size")}
+            shape = {
+                name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd", "bias", "block_size")
+            }
             self.config = dataclasses.replace(config, **shape)
             return model
         return self.draws.new_model(_gpt_config(config, self.corpus.vocab_size or GPT2_OUTPUTS, None))
@@ -321,8 +340,7 @@ class _Training:
                 note=reason,
             )
 
-    def _description(self) -> dict[str, object]:
-        """The parts of run.json that a resume may change."""
+    def _description(self) -> Description:
         tokens = self.config.tokens_per_iter
         total, by_group = _count_parameters(self.model)
         return {
@@ -347,7 +365,7 @@ class _Training:
             "peak": dataclasses.asdict(self.peak),
         }
 
-    def _corpus_record(self) -> dict[str, str | int | None]:
+    def _corpus_record(self) -> dict[str, object]:
         corpus = self.corpus
         return {
             "name": corpus.name,
@@ -383,10 +401,11 @@ class _Training:
                 f"using fused AdamW: {numerics.adamw == 'fused'}",
             ),
             decisions=(
-                f"lossgap {__version__}: {count:,} parameters, {config.tokens_per_iter:,} tokens and {flops:.3g} FLOPs per iteration, "
-                f"{passes:.2f} passes over {self.corpus.name}",
+                f"lossgap {__version__}: {count:,} parameters, {config.tokens_per_iter:,} tokens and {flops:.3g} FLOPs "
+                f"per iteration, {passes:.2f} passes over {self.corpus.name}",
                 f"device {numerics.device} ({self.why_device}), {numerics.dtype}, {numerics.threads} threads, "
-                f"{'compiled' if numerics.compile else 'eager'}, {numerics.attention} attention, {numerics.adamw} AdamW",
+                f"{'compiled' if numerics.compile else 'eager'}, {numerics.attention} attention, "
+                f"{numerics.adamw} AdamW",
                 f"mfu relative to {peak} ({self.peak.source})",
                 *reasons,
             ),
