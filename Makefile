@@ -24,14 +24,14 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
 # one whose Python has gone.
-ifeq ($(wildcard $(PY)),)
+ifeq ($(realpath $(PY)),)
 $(DONE): FORCE
 else ifneq ($(shell cat $(DONE) 2>/dev/null),$(CURDIR))
 $(DONE): FORCE
 endif
 
 run: $(DONE)
-	@$(PY) -m lossgap.cli.demo
+	@$(PY) -m lossgap demo
 
 test: $(DONE)
 	$(PY) -m ruff format --check .

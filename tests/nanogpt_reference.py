@@ -116,7 +116,7 @@ def batch(shape: Mapping[str, int], sequences: int) -> tuple[Tensor, Tensor]:
 
 
 def figures(model: torch.nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
-    """Loss, a slice of the logits, and of each parameter's gradient the norm and four entries; ours or nanoGPT's model."""
+    """Loss, a slice of the logits, and of each gradient its norm and four entries. `model` is ours or nanoGPT's."""
     model.zero_grad(set_to_none=True)
     logits, loss = model(x, y)
     loss.backward()

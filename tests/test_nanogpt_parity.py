@@ -116,15 +116,18 @@ def test_live_model_is_bit_equal(nanogpt: Path, recipe: str, bias: bool) -> None
     assert list(theirs.state_dict()) == list(model.state_dict())
     theirs.load_state_dict(model.state_dict())
     x, y = reference.batch(shape, 2)
-    found, expected = model(x, y), theirs(x, y)
-    for mine, its in zip(found, expected, strict=True):
-        assert torch.equal(mine, its)
-    found[1].backward()
-    expected[1].backward()
+    logits, loss = model(x, y)
+    their_logits, their_loss = theirs(x, y)
+    assert loss is not None
+    assert torch.equal(logits, their_logits)
+    assert torch.equal(loss, their_loss)
+    loss.backward()
+    their_loss.backward()
     for (name, parameter), (its_name, its_parameter) in zip(
         model.named_parameters(), theirs.named_parameters(), strict=True
     ):
         assert name == its_name
+        assert parameter.grad is not None
         assert torch.equal(parameter.grad, its_parameter.grad), name
 
 
@@ -135,6 +138,7 @@ def test_live_initial_weights_and_dropout_are_bit_equal(nanogpt: Path, recipe: s
     model = NanoGPTDraws(reference.SEED).new_model(GPTConfig(**shape, bias=bias, dropout=0.2))
     model.use_attention("fused")
     loss = model(x, y)[1]
+    assert loss is not None
     torch.manual_seed(reference.SEED)
     theirs = reference.their_model(nanogpt, {**shape, "bias": bias, "dropout": 0.2})
     for (name, mine), its in zip(model.state_dict().items(), theirs.state_dict().values(), strict=True):

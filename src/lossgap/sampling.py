@@ -180,6 +180,12 @@ class Sampler:
         """`texts` together with where they come from."""
         return Samples(run=self.run, checkpoint=self.checkpoint, iter=self.iter, prompt=prompt, texts=texts)
 
+    def describe(self) -> str:
+        """One line: the checkpoint, its iteration, the size of the model, device and dtype."""
+        millions = self.model.num_params() / 1e6
+        where = f"{millions:.2f}M parameters, {self.device}, {self.dtype}"
+        return f"{one_line(self.checkpoint)}, iteration {self.iter}, {where}"
+
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype == "float32":
             return nullcontext()

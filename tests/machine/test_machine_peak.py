@@ -137,10 +137,9 @@ def test_measured() -> None:
     assert measured_cpu_peak("float64", 1).flops is None
 
 
-def test_measured_agrees_with_a_product_timed_here() -> None:
-    peak = measured_cpu_peak("float32", 1).flops
-    assert peak is not None
-    left, right = torch.rand(768, 768), torch.rand(768, 768)
+def seconds_of_a_product(size: int) -> float:
+    """The fastest of 30 products of another kind of matrix than the probe uses, on one thread."""
+    left, right = torch.rand(size, size), torch.rand(size, size)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = []
@@ -149,5 +148,16 @@ def test_measured_agrees_with_a_product_timed_here() -> None:
         left @ right
         seconds.append(time.perf_counter() - start)
     torch.set_num_threads(threads)
-    # Another size, on a machine that others use too: the same number within a factor of 2.5.
-    assert peak / 2.5 < 2 * 768**3 / min(seconds) < peak * 2.5
+    return min(seconds)
+
+
+def test_measured_agrees_with_a_product_timed_here() -> None:
+    ratios = []
+    # Others may use this machine: one of three undisturbed pairs of measurements is enough.
+    for _ in range(3):
+        peak = measured_cpu_peak.__wrapped__("float32", 1).flops
+        assert peak is not None
+        ratios.append(2 * 768**3 / seconds_of_a_product(768) / peak)
+        if 0.7 < ratios[-1] < 1.4:
+            return
+    pytest.fail(f"peak and product differ by the factors {ratios}")

@@ -164,6 +164,7 @@ def test_whole_last_row_without_line_end_is_kept(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     with RunRecord.open(tmp_path) as record:
         assert record.cut(5, None) == Dropped(kept=1)
+        assert path.read_bytes().endswith(b"\n")
         record.append(iter_row(1))
     assert [row["iter"] for row in lines(tmp_path)] == [0, 1]
 

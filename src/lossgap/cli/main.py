@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train a GPT from a config file, a preset and --key=value flags",
     "sample": "text from one checkpoint, or from several side by side",
     "runs": "list the runs in a folder",
+    "demo": "what `make run` does: train the laptop recipe and show a sample",
 }
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from lossgap.config import describe
 from lossgap.config_file import resolve_arguments
@@ -21,7 +21,7 @@ SCHEMA = "lossgap.train/1"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train; the last line on standard output is `final: train loss X, val loss Y`."""
+    """Train; the last line on standard output is `final: train loss X, val loss Y`, or with `--json` the document."""
     as_json = "--json" in argv
     given = resolve_arguments([argument for argument in argv if argument != "--json"])
     if given.help:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     from lossgap.training.train import train_given
 
     try:
-        outcome = train_given(given, _progress(as_json))
+        outcome = train_given(given, progress_on(sys.stderr if as_json else sys.stdout))
     except Interrupted as stopped:
         return 128 + stopped.number
     if int(os.environ.get("RANK", 0)) == 0:
@@ -39,12 +39,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _progress(as_json: bool) -> Progress:
+def progress_on(stream: TextIO) -> Progress:
+    """A live bar where `stream` is a terminal, else nanoGPT's lines."""
     from rich.console import Console
 
     from lossgap.training.progress import Lines, Live
 
-    stream = sys.stderr if as_json else sys.stdout
     return Live(Console(file=stream)) if stream.isatty() else Lines(stream)
 
 
@@ -54,11 +54,14 @@ def _render(outcome: Outcome, as_json: bool) -> None:
         final = {"train_loss": outcome.train_loss, "val_loss": outcome.val_loss}
         print(json.dumps({"schema": SCHEMA, "run": str(run.path), "status": run.status, "final": final}))
         return
-    if outcome.train_loss is None or outcome.val_loss is None:
-        print(f"run: {run.path}")
-        return
     print(f"run: {run.path}")
-    print(f"final: train loss {outcome.train_loss:.4f}, val loss {outcome.val_loss:.4f}")
+    if outcome.train_loss is not None and outcome.val_loss is not None:
+        print(final_line(outcome.train_loss, outcome.val_loss))
+
+
+def final_line(train_loss: float, val_loss: float) -> str:
+    """The last line of a finished training: its exact losses in nats per token."""
+    return f"final: train loss {train_loss:.4f}, val loss {val_loss:.4f}"
 
 
 def help_text() -> str:

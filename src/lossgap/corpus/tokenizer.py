@@ -129,9 +129,10 @@ def tokenizer_from_dict(description: Mapping[str, object]) -> Tokenizer:
         return CharTokenizer(chars)
     if kind == "gpt2":
         return BpeTokenizer()
+    shown = repr(kind[:40]) if isinstance(kind, str) else f"of the type {type(kind).__name__}"
     raise CorpusError(
         "bad-tokenizer",
-        f"a tokenizer of kind {kind[:40] if isinstance(kind, str) else type(kind).__name__!r} is described: known are 'char' (with its characters) and 'gpt2'; the "
+        f"a tokenizer whose kind is {shown} is described: known are 'char' (with its characters) and 'gpt2'; the "
         "checkpoint is damaged or from a newer version of lossgap",
     )
 

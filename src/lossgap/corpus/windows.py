@@ -52,6 +52,7 @@ def token_window(tokens: Tokens, starts: Int64s, length: int) -> tuple[Int64s, I
     places = starts[:, None] + np.arange(length + 1)
     # A plain view of the memory map: indexing the subclass costs more than the reading.
     window = np.asarray(tokens)[places]
+    forget_pages(tokens)
     return window[:, :-1].astype(np.int64), window[:, 1:].astype(np.int64)
 
 

@@ -189,7 +189,7 @@ def read_run_json(folder: Path) -> dict[str, object]:
     if len(data) > MAX_RUN_BYTES:
         _corrupt(path, f"larger than {MAX_RUN_BYTES // 1024**2} MB")
     try:
-        document = _clean(_DECODER.decode(data.decode("utf-8")), MAX_DEPTH)
+        document = _clean(json.loads(data.decode("utf-8")), MAX_DEPTH)
     except RecursionError:
         _corrupt(path, f"nested deeper than {MAX_DEPTH} levels")
     except UnicodeDecodeError as error:
@@ -239,10 +239,3 @@ def _corrupt(path: Path, reason: str) -> NoReturn:
         "run-json-corrupt",
         f"{shown(path)} is not a lossgap run record: {reason}; restore the file from a copy, or name another run",
     ) from None
-
-
-def _null(_: str) -> None:
-    return None
-
-
-_DECODER = json.JSONDecoder(parse_constant=_null)

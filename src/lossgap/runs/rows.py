@@ -68,7 +68,7 @@ def decode(line: bytes) -> Row | None:
     if len(line) > MAX_LINE_BYTES:
         return None
     try:
-        row = _DECODER.decode(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
@@ -124,10 +124,3 @@ def sift(source: BinaryIO, target: BinaryIO, before_iter: int, keep_eval_at: int
         damaged=counts["damaged"],
         torn=torn,
     )
-
-
-def _null(_: str) -> None:
-    return None
-
-
-_DECODER = json.JSONDecoder(parse_constant=_null)

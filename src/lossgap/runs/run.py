@@ -1,16 +1,18 @@
-"""Reading a run folder into a `Run`, while it is written or after.
+"""The record of a training, `Run`, and reading a run folder into one, while it is written or after.
 
     run.json      -> settings, environment, corpus, how it ended
     metrics.jsonl -> two tables: one row per iteration, one row per evaluation
 
 Everything in the folder is data: a value of the wrong type becomes null, a damaged line costs that
-line and is counted, and nothing is executed. Reading takes no lock.
+line and is counted, and nothing is executed. Reading takes no lock. Logs of other trainers become a
+`Run` through `readers/`; `load_run` reads whatever names a run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -31,9 +33,15 @@ ITER_COLUMNS: dict[str, type[pl.DataType]] = {
     "ms": pl.Float64,
     "mfu": pl.Float64,
     "why": pl.String,
+    "line": pl.Int64,
+    "count": pl.Int64,
+    "loss_min": pl.Float64,
+    "loss_max": pl.Float64,
 }
 """Losses in nats per token; `tokens` and `seconds` since iteration 0, `seconds` without evaluation;
-`why` names the values that were not finite ("loss is nan"), which are null."""
+`mfu` as a fraction; `why` names the values that were not finite ("loss is nan"), which are null;
+`line` is the line of the file, from 1. `count`, `loss_min` and `loss_max` are null but in a thinned
+table, where a row stands for `count` rows: `iter`, `tokens`, `seconds` and `line` of the first, means of the rest."""
 
 EVAL_COLUMNS: dict[str, type[pl.DataType]] = {
     "kind": pl.String,
@@ -49,8 +57,19 @@ EVAL_COLUMNS: dict[str, type[pl.DataType]] = {
     "windows": pl.Int64,
     "seconds": pl.Float64,
     "why": pl.String,
+    "val_bpb": pl.Float64,
+    "line": pl.Int64,
 }
-"""`kind` is eval, or final for the losses after the last update; `seconds` is what this evaluation took."""
+"""`kind` is eval, or final for the losses after the last update; `seconds` is what this evaluation took;
+`val_bpb` in bits per byte, where a log gives that."""
+
+OTHER_COLUMNS: dict[str, type[pl.DataType]] = {
+    "metric": pl.String,
+    "iter": pl.Int64,
+    "value": pl.Float64,
+    "line": pl.Int64,
+}
+"""One row per value of a metric that has no column of its own (accuracy, a second loss)."""
 
 
 def no_iters() -> pl.DataFrame:
@@ -63,6 +82,64 @@ def no_evals() -> pl.DataFrame:
     return pl.DataFrame(schema=EVAL_COLUMNS)
 
 
+def no_others() -> pl.DataFrame:
+    """An empty table of other metrics."""
+    return pl.DataFrame(schema=OTHER_COLUMNS)
+
+
+Kind = Literal["micro-batch", "batch", "eval-mean", "moving-average", "interval-mean", "run-mean", "unknown"]
+"""What one value of a series is: the loss of one micro-batch; of the whole batch of an update; the mean
+of an evaluation; an exponential moving average; the mean since the last value; the mean over the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """What the values of one column mean, so that two logs are compared in like terms."""
+
+    kind: Kind = "unknown"
+    split: Literal["train", "val", "unknown"] = "unknown"
+    mode: Literal["train", "eval", "unknown"] = "unknown"
+    """Train mode means with dropout."""
+    unit: Literal["nats/token", "bits/byte", "unknown"] = "unknown"
+    digits: int | None = None
+    """Decimals as printed, so that the rounding error is 0.5 x 10^-digits; None for full precision or unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inferred:
+    """A value that the record does not say and that was concluded from it."""
+
+    name: str
+    value: object
+    why: str
+    alternatives: tuple[object, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something about the reading that a person should know, with the first few line numbers."""
+
+    text: str
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotUnderstood:
+    """Lines that hold text which the reader made nothing of: how many, and the first few numbers."""
+
+    count: int = 0
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinned:
+    """Iteration rows that were too many to keep: rows before, rows after, rows per block."""
+
+    rows: int
+    kept: int
+    block: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The record of one training. Unknown is an empty mapping, an empty table or None."""
@@ -70,7 +147,9 @@ class Run:
     path: Path
     name: str
     format: str
-    """What wrote it; `lossgap` for a run folder."""
+    """What wrote it; `lossgap` for a run folder, else the name of the reader."""
+    number: int = 1
+    """Which run of the file it is, from 1."""
     config: dict[str, object] = field(default_factory=dict)
     """Settings as given: every one."""
     given: dict[str, object] = field(default_factory=dict)
@@ -97,7 +176,26 @@ class Run:
     """One row per iteration, in the order of the file; columns as in `ITER_COLUMNS`."""
     evals: pl.DataFrame = field(default_factory=no_evals)
     """One row per evaluation, in the order of the file; columns as in `EVAL_COLUMNS`."""
-    damaged_lines: int = 0
+    """Lines with a value that cannot be one, such as half a row; they cost themselves only."""
+    others: pl.DataFrame = field(default_factory=no_others)
+    """Other metrics; columns as in `OTHER_COLUMNS`."""
+    series: dict[str, Series] = field(default_factory=dict)
+    """By `iters.loss`, `evals.train_loss`, `evals.val_loss`, `evals.val_bpb`, `others.NAME`: what the values mean."""
+    config_sources: dict[str, str] = field(default_factory=dict)
+    """For each setting in `config` where it was said (`line 12`, `--set`, `config.py`)."""
+    inferred: list[Inferred] = field(default_factory=list)
+    device: str | None = None
+    """The hardware as the record or the user names it."""
+    not_understood: NotUnderstood = NotUnderstood()
+    notes: list[Note] = field(default_factory=list)
+    thinned: Thinned | None = None
+
+    def setting(self, name: str) -> object | None:
+        """The value of a setting: as it ran, as the record says, or as inferred; None if unknown."""
+        for said in (self.effective, self.config):
+            if said.get(name) is not None:
+                return said[name]
+        return next((item.value for item in self.inferred if item.name == name), None)
 
     @property
     def last_eval(self) -> EvalRow | None:

@@ -263,8 +263,8 @@ class Loop:
         raise TrainingError(
             "loss-not-finite",
             f"iteration {iteration}: loss {loss}, gradient norm {grad_norm}: the training has diverged and stops; the "
-            f"last checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer --warmup_iters, "
-            "or another --dtype",
+            f"last checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer "
+            "--warmup_iters, or another --dtype",
         )
 
     def _save(self, names: list[str]) -> None:

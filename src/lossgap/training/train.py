@@ -280,7 +280,7 @@ class _Training:
 
     def _versions(self) -> dict[str, str | int]:
         """What bit-equality needs beside the numerics."""
-        return {"torch": torch.__version__, "processes": self.share.world_size}
+        return {"torch": str(torch.__version__), "processes": self.share.world_size}
 
     def _record(self, stack: contextlib.ExitStack) -> RunRecord | None:
         """Take the folder and begin, continue or branch the record; the first process's part."""
