@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import lossgap
 from lossgap import random
 from lossgap.corpus import open_corpus
 from lossgap.gpt import GPT, GPTConfig
@@ -166,6 +167,7 @@ def run_program(arguments: list[str], folder: Path, threads: int = 1) -> str:
     One thread, so that the sums have one order.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["PYTHONPATH"] = str(Path(lossgap.__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

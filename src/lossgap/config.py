@@ -30,7 +30,7 @@ class TrainConfig:
     # Output and evaluation
     out_dir: str = setting("out", "the run folder", meaning=False)
     eval_interval: int = setting(2000, "evaluate at every multiple of this", "iterations", meaning=False)
-    log_interval: int = setting(1, "print and record the loss at every multiple of this", "iterations", meaning=False)
+    log_interval: int = setting(1, "print the loss at every multiple of this", "iterations", meaning=False)
     eval_iters: int = setting(200, "batches per split in a sampled evaluation", "batches", meaning=False)
     eval_only: bool = setting(False, "stop after the first evaluation")
     always_save_checkpoint: bool = setting(

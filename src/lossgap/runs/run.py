@@ -176,6 +176,7 @@ class Run:
     """One row per iteration, in the order of the file; columns as in `ITER_COLUMNS`."""
     evals: pl.DataFrame = field(default_factory=no_evals)
     """One row per evaluation, in the order of the file; columns as in `EVAL_COLUMNS`."""
+    damaged_lines: int = 0
     """Lines with a value that cannot be one, such as half a row; they cost themselves only."""
     others: pl.DataFrame = field(default_factory=no_others)
     """Other metrics; columns as in `OTHER_COLUMNS`."""
@@ -262,14 +263,14 @@ def _read_metrics(path: Path, *, running: bool) -> tuple[pl.DataFrame, pl.DataFr
     damaged = 0
     try:
         with open_data(path) as stream:
-            for line in rows.walk(stream):
+            for number, line in enumerate(rows.walk(stream), 1):
                 row = rows.decode(line)
                 if row is None:
                     damaged += not (running and rows.is_torn(line))
                 elif row["kind"] == "iter":
-                    _take(row, iters, ITER_COLUMNS)
+                    _take(row | {"line": number}, iters, ITER_COLUMNS)
                 elif row["kind"] in ("eval", "final"):
-                    _take(row, evals, EVAL_COLUMNS)
+                    _take(row | {"line": number}, evals, EVAL_COLUMNS)
     except FileNotFoundError:
         return no_iters(), no_evals(), 0
     except OSError as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from lossgap.errors import ConfigError
+from lossgap.errors import ConfigError, LossgapError, MachineError, TrainingError
 
 T = TypeVar("T")
+_LOST = re.compile(r"Connection (closed|reset) by|[Gg]loo|NCCL|Broken pipe")
+"""What torch says where a process of the group has ended."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,90 @@ def launched() -> bool:
 def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
     """Join torchrun's process group for the time of the block: (rank, world size, this process's device).
 
-    Without torchrun: (0, 1, device). Small decisions (stop now?) travel over gloo on every device.
+    Without torchrun: (0, 1, device). Small decisions (stop now?) travel over gloo on every device. An error in one
+    process ends all of them and is told once: the first one to fail raises it, the others raise SystemExit.
+
+    Raises ConfigError (`process-group`, `backend-unusable`), MachineError (`too-few-gpus`), TrainingError
+    (`process-lost`).
     """
     if not launched():
         yield 0, 1, device
         return
-    if device.startswith("cuda"):
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    if backend == "auto":
-        backend = "nccl" if device.startswith("cuda") else "gloo"
-    dist.init_process_group("cpu:gloo,cuda:nccl" if backend == "nccl" else backend)
+    device = _own_device(device)
+    store = _join(_process_backend(backend, device))
     try:
         yield dist.get_rank(), dist.get_world_size(), device
+    except LossgapError as error:
+        if not _first_to_tell(store):
+            raise SystemExit(error.exit_code) from None
+        raise
+    except RuntimeError as error:
+        if not _LOST.search(str(error)):
+            raise
+        if not _first_to_tell(store):
+            raise SystemExit(1) from None
+        raise TrainingError(
+            "process-lost",
+            f"process {dist.get_rank()} of {dist.get_world_size()} waited for another one, which has ended: it was "
+            "killed (out of memory?) or says why itself; go on from the last checkpoint with --init_from=resume",
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _own_device(device: str) -> str:
+    """The device of this process: on CUDA one GPU each, by torchrun's LOCAL_RANK."""
+    if device == "mps":
+        raise ConfigError(
+            "backend-unusable",
+            "--device=mps: torch has no process group on MPS; train in one process, or on several with --device=cpu",
+        )
+    if not device.startswith("cuda"):
+        return device
+    index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if index >= count:
+        raise MachineError(
+            "too-few-gpus",
+            f"process {index} of this machine has no GPU of its own: torch finds {count}; start at most "
+            f"--nproc_per_node={count}, or use --device=cpu",
+        )
+    torch.cuda.set_device(index)
+    return f"cuda:{index}"
+
+
+def _process_backend(backend: str, device: str) -> str:
+    """The backend, `auto` resolved. nccl takes only CUDA tensors; the small decisions beside it go over gloo."""
+    if backend == "gloo" or (backend == "auto" and not device.startswith("cuda")):
+        return "gloo"
+    if not device.startswith("cuda"):
+        raise ConfigError(
+            "backend-unusable",
+            f"--backend={backend}: nccl works on CUDA only, the device is {device}; take --backend=gloo",
+        )
+    return "cpu:gloo,cuda:nccl"
+
+
+def _join(backend: str) -> dist.Store:
+    """Meet the other processes and form the group; the store outlives them where torchrun holds it."""
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://"))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(
+            "process-group",
+            f"RANK and WORLD_SIZE are set, but the processes do not meet: {reason}; start them with torchrun, or unset "
+            "both to train in one process",
+        ) from error
+    return cast("dist.Store", store)
+
+
+def _first_to_tell(store: dist.Store) -> bool:
+    """Whether no other process has told an error yet."""
+    try:
+        return int(store.add("lossgap/told", 1)) == 1
+    except RuntimeError:  # the process that held the store has ended
+        return True
 
 
 def any_process(flag: int) -> int:
@@ -117,5 +189,4 @@ def interleaved(mine: list[T]) -> list[T]:
 
 def barrier() -> None:
     """Wait for all processes."""
-    if dist.is_initialized():
-        dist.barrier()
+    any_process(0)

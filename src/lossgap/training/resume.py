@@ -100,7 +100,7 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
             "resumed model can be cropped, not stretched; leave the flag out",
         )
     out_dir, branch_of = _where(given, asked, found)
-    config = dataclasses.replace(config, out_dir=str(out_dir), init_from="resume", resume="", overwrite=asked.overwrite)
+    config = dataclasses.replace(config, out_dir=str(out_dir), resume="", overwrite=asked.overwrite)
     changes = tuple(
         Change(setting=d.name, before=d.control, after=d.test)
         for d in differences(before, config)
@@ -125,7 +125,8 @@ def config_of(found: Checkpoint) -> TrainConfig:
     shape = {name: found.model_args[name] for name in (*SHAPE, "block_size")}
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     values = own or {k: v for k, v in found.config.items() if k in known and k not in MACHINE_BOUND}
-    values = {**values, **shape, "init_from": "scratch", "resume": ""}
+    began = values.get("init_from", "scratch")
+    values = {**values, **shape, "init_from": "scratch" if began == "resume" else began, "resume": ""}
     if "dropout" in found.model_args and "dropout" not in values:
         values["dropout"] = found.model_args["dropout"]
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossgap import __version__
-from lossgap.config import TrainConfig
+from lossgap.config import TrainConfig, warn_doubts
 from lossgap.corpus import open_corpus
 from lossgap.errors import LossgapError
 from lossgap.gpt import GPT, GPTConfig, n_places
@@ -75,6 +76,7 @@ def train_given(given: Given, progress: Progress) -> Outcome:
     Raises LossgapError for what the user can mend, Interrupted after a signal.
     """
     start = plan(given)
+    warn_doubts(start.config)
     with StopRequest() as stop:
         if _is_finished(start):
             return _finished(start, progress)
@@ -163,8 +165,14 @@ class _Training:
                 loop.run()
                 final = loop.final_evaluation() if self._wants_final() else None
             except BaseException as error:
+                stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 if record is not None:
-                    record.finish("interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed")
+                    record.finish("interrupted" if stopped else "failed")
+                if isinstance(error, Interrupted):
+                    self.progress.note(
+                        f"stopped by {signal.Signals(error.number).name} before iteration {error.iteration}, saved; "
+                        f"go on with: lossgap train --init_from=resume --out_dir={self.start.out_dir}"
+                    )
                 raise
             finally:
                 for tracker in loop.trackers:
