@@ -18,6 +18,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DONE := $(VENV)/.lossgap-installed
 UNFINISHED := $(VENV)/.lossgap-unfinished
+# What a virtual environment consists of, for telling a half-made one from somebody's own folder.
+OWN := bin|include|lib|lib64|share|\.gitignore
 
 .PHONY: run test test-slow venv FORCE
 .DEFAULT_GOAL := test
@@ -50,7 +52,7 @@ $(DONE): requirements.lock pyproject.toml
 	@set -e; \
 	sound() { [ ! -e $(UNFINISHED) ] && $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'; }; \
 	if ! sound 2>/dev/null; then \
-	  if [ -e $(VENV) ] && [ ! -e $(VENV)/pyvenv.cfg ] && [ ! -e $(UNFINISHED) ]; then \
+	  if [ ! -e $(VENV)/pyvenv.cfg ] && [ ! -e $(UNFINISHED) ] && ls -A $(VENV) 2>/dev/null | grep -qvxE '$(OWN)'; then \
 	    echo "make: .venv is not a virtual environment; move it away, then run make again" >&2; exit 1; \
 	  fi; \
 	  found=; \

@@ -208,6 +208,13 @@ def test_a_foreign_folder_is_not_wiped(copy: Path) -> None:
 
 
 @needs_make
+def test_a_half_made_environment_is_not_foreign(copy: Path) -> None:
+    (copy / ".venv" / "bin").mkdir(parents=True)
+    # It gets past the folder and stops at the Python that is not there.
+    assert "no Python 3.11 or newer" in make(copy, "venv", "PYTHON=no-such-python").stderr
+
+
+@needs_make
 def test_when_make_installs_again(copy: Path) -> None:
     """`make --question` is 0 where nothing is to be done."""
     stamp, python = copy / ".venv" / ".lossgap-installed", copy / ".venv" / "bin" / "python"

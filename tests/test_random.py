@@ -8,7 +8,9 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +118,24 @@ def test_a_part_of_a_stream_is_that_part_of_the_whole(seed: int, stream: int, fi
     assert part.tolist() == whole[first:].tolist()
 
 
+@given(start=st.integers(0, 30), length=st.integers(0, 30), iteration=st.integers(0, 2**40))
+@settings(max_examples=60, deadline=None)
+def test_a_share_of_a_batch_is_that_part_of_the_whole(start: int, length: int, iteration: int) -> None:
+    """However a batch is divided among processes and micro-batches, each sequence keeps its window and its keys."""
+    part, whole = range(start, start + length), range(start + length)
+    draws: tuple[Callable[[range], NDArray[Any]], ...] = (
+        lambda sequences: random.window_starts(SEED, iteration, sequences, 1_003_854, 64),
+        lambda sequences: random.eval_starts(SEED, "train", sequences, 1_003_854, 64),
+        lambda sequences: random.eval_starts(SEED, "val", sequences, 1_003_854, 64),
+        lambda sequences: random.dropout_keys(SEED, iteration, sequences, 5),
+    )
+    for draw in draws:
+        assert draw(part).tolist() == draw(whole)[start:].tolist()
+    # Nor does a key depend on how many places there are.
+    few, many = (random.dropout_keys(SEED, iteration, whole, places) for places in (2, 5))
+    assert few.tolist() == many[:, :2].tolist()
+
+
 def test_every_part_of_an_address_counts() -> None:
     addresses = [
         (SEED, random.Purpose.BATCHES, 0), (SEED + 1, random.Purpose.BATCHES, 0),
@@ -188,7 +208,7 @@ def masks(seed: int, iteration: int, p: float) -> NDArray[np.float64]:
     """Kept (1) or dropped (0), centred: (sequences, places, heads, rows, columns)."""
     keys = random.dropout_keys(seed, iteration, range(SEQUENCES), PLACES).reshape(-1, 2)
     kept = random.keep_mask(keys, HEADS * ROWS * COLUMNS, p)
-    return kept.reshape(SEQUENCES, PLACES, HEADS, ROWS, COLUMNS) - (1.0 - p)
+    return kept.reshape(SEQUENCES, PLACES, HEADS, ROWS, COLUMNS).astype(np.float64) - (1.0 - p)
 
 
 def sigmas(x: NDArray[np.float64], y: NDArray[np.float64], p: float) -> float:
@@ -261,7 +281,7 @@ def test_dropout_scales_what_it_keeps_and_its_gradient() -> None:
     y = dropout(x, 0.2, key)
     kept = keep_mask(key, x.shape, 0.2)
     assert torch.equal(y, kept * (1.0 / 0.8))
-    y.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+    y.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, kept * (1.0 / 0.8))
     assert dropout(x, 0.0, key) is x
@@ -275,8 +295,8 @@ def test_without_a_key_the_mask_is_torchs() -> None:
     assert torch.equal(found, torch.nn.functional.dropout(x, 0.3))
 
 
-def test_the_hash_is_the_published_one() -> None:
-    """triple32 of C. Wellons with zero keys, in plain Python; the published test value is not known to us."""
+def test_with_zero_keys_the_hash_is_triple32() -> None:
+    """C. Wellons' triple32 in Python's integers."""
     x = 12345
     for shift, multiplier in random.ROUNDS:
         x = ((x ^ (x >> shift)) * multiplier) % 2**32

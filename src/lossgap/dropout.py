@@ -34,7 +34,7 @@ def keep_mask(key: torch.Tensor, shape: torch.Size, p: float) -> torch.Tensor:
     """The mask of `shape` (B, ...), bool; position is the flat index within one sequence."""
     count = math.prod(shape[1:])
     if key.device.type == "cpu":
-        mask = _native_mask(key, count, p)
+        mask: torch.Tensor = _native_mask(key, count, p)
     elif torch.compiler.is_compiling():
         mask = tensor_mask(key, count, p)
     else:

@@ -72,9 +72,12 @@ class CausalSelfAttention(nn.Module):
         self.kernel: Attention = "plain"
 
     def forward(
-        self, x: Tensor, attn_key: Tensor | None, resid_key: Tensor | None, past: Cache | None = None
+        self, x: Tensor, later: Tensor, attn_key: Tensor | None, resid_key: Tensor | None, past: Cache | None = None
     ) -> tuple[Tensor, Cache]:
-        """x (B, T, C), dropout keys (B, 2) -> (B, T, C) and the keys and values (B, H, past + T, D)."""
+        """x (B, T, C), dropout keys (B, 2) -> (B, T, C) and the keys and values (B, H, S, D).
+
+        S is T plus the tokens of `past`; `later` (T, S) marks what a token must not see.
+        """
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in self.c_attn(x).split(C, dim=2)
@@ -86,21 +89,18 @@ class CausalSelfAttention(nn.Module):
         if self.kernel == "fused" and past is None and (p == 0.0 or attn_key is None):
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
         else:
-            y = plain_attention(q, k, v, p, attn_key)
+            y = plain_attention(q, k, v, later, p, attn_key)
         y = y.transpose(1, 2).reshape(B, T, C)
         return dropout(self.c_proj(y), p, resid_key), (k, v)
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, p: float, key: Tensor | None) -> Tensor:
-    """softmax(q k' / sqrt(D)) v under the causal mask: q (B, H, T, D), k and v (B, H, S, D) with S >= T.
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, later: Tensor, p: float, key: Tensor | None) -> Tensor:
+    """softmax(q k' / sqrt(D)) v without what `later` (T, S) marks: q (B, H, T, D), k and v (B, H, S, D).
 
-    Row t sees columns up to S - T + t. Dropout falls on the weights: one mask bit for each (sequence, head, row,
-    column).
+    Dropout falls on the weights: one mask bit for each (sequence, head, row, column).
     """
-    T, S = q.size(-2), k.size(-2)
-    later = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)
-    weights = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(q.size(-1)))
-    weights = F.softmax(weights.masked_fill(later, float("-inf")), dim=-1)
+    weights = (q * (1.0 / math.sqrt(q.size(-1)))) @ k.transpose(-2, -1)
+    weights = F.softmax(weights.masked_fill_(later, float("-inf")), dim=-1)
     return dropout(weights, p, key) @ v
 
 
@@ -129,9 +129,11 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(config.n_embd, config.bias)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, keys: tuple[Tensor | None, ...], past: Cache | None = None) -> tuple[Tensor, Cache]:
+    def forward(
+        self, x: Tensor, later: Tensor, keys: tuple[Tensor | None, ...], past: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
         """x (B, T, C), three dropout keys (B, 2) -> (B, T, C) and the attention's keys and values."""
-        y, cache = self.attn(self.ln_1(x), keys[0], keys[1], past)
+        y, cache = self.attn(self.ln_1(x), later, keys[0], keys[1], past)
         x = x + y
         return x + self.mlp(self.ln_2(x), keys[2]), cache
 
@@ -209,12 +211,13 @@ class GPT(nn.Module):
         T = idx.size(1)
         assert start + T <= self.config.block_size, f"{start + T} tokens, but block_size is {self.config.block_size}"
         positions = torch.arange(start, start + T, device=idx.device)
+        later = torch.ones(T, start + T, dtype=torch.bool, device=idx.device).triu(start + 1)
         place = [None] * n_places(self.config.n_layer) if keys is None else list(keys.unbind(1))
         x = self.wte(idx) + self.wpe(positions)
         x = dropout(x, self.config.dropout if self.training else 0.0, place[0])
         caches: list[Cache] = []
         for layer, block in enumerate(self.blocks()):
-            x, cache = block(x, tuple(place[1 + 3 * layer : 4 + 3 * layer]), past[layer] if past else None)
+            x, cache = block(x, later, tuple(place[1 + 3 * layer : 4 + 3 * layer]), past[layer] if past else None)
             caches.append(cache)
         return cast("LayerNorm", self.transformer["ln_f"])(x), caches
 

@@ -6,9 +6,10 @@ import time
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lossgap.machine import device_peak, measured_cpu_peak, peak_flops
-from lossgap.machine.peak import _normal
+from lossgap.machine.peak import _normal, product_flops
 from lossgap.machine.peak_table import CARDS
 
 # (name, dtype, tf32, TFLOP/s as the vendor prints it), independent of how the table computes its rows.
@@ -138,26 +139,32 @@ def test_measured() -> None:
 
 
 def seconds_of_a_product(size: int) -> float:
-    """The fastest of 30 products of another kind of matrix than the probe uses, on one thread."""
+    """The fastest product of half a second, of another kind of matrix than the probe uses, on one thread."""
     left, right = torch.rand(size, size), torch.rand(size, size)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = []
-    for _ in range(30):
+    best, end = float("inf"), time.perf_counter() + 0.5
+    while time.perf_counter() < end:
         start = time.perf_counter()
         left @ right
-        seconds.append(time.perf_counter() - start)
+        best = min(best, time.perf_counter() - start)
     torch.set_num_threads(threads)
-    return min(seconds)
+    return best
+
+
+def test_operations_are_counted_as_torch_counts_them() -> None:
+    with FlopCounterMode(display=False) as counter:
+        torch.ones(48, 48) @ torch.ones(48, 48)
+    assert product_flops(48) == counter.get_total_flops()
 
 
 def test_measured_agrees_with_a_product_timed_here() -> None:
-    ratios = []
-    # Others may use this machine: one of three undisturbed pairs of measurements is enough.
-    for _ in range(3):
+    ratios: list[float] = []
+    # Only the order of magnitude: others may use this machine, and then one of three pairs is enough.
+    while len(ratios) < 3:
         peak = measured_cpu_peak.__wrapped__("float32", 1).flops
         assert peak is not None
-        ratios.append(2 * 768**3 / seconds_of_a_product(768) / peak)
-        if 0.7 < ratios[-1] < 1.4:
+        ratios.append(product_flops(1024) / seconds_of_a_product(1024) / peak)
+        if 0.3 < ratios[-1] < 3:
             return
     pytest.fail(f"peak and product differ by the factors {ratios}")

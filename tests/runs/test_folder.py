@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,21 @@ def test_used_folder_with_a_live_run_is_in_use(tmp_path: Path) -> None:
         for flags in ({}, {"overwrite": True}, {"resume": True}):
             assert refused(tmp_path, **flags).slug == "run-folder-in-use"
     assert (tmp_path / "run.json").read_text() == "x"
+
+
+def test_run_that_came_and_went_while_waiting_for_the_lock(tmp_path: Path) -> None:
+    other = FolderLock(tmp_path).acquire()
+
+    def come_and_go() -> None:
+        (tmp_path / "run.json").write_text("theirs")
+        other.release()
+
+    timer = threading.Timer(0.1, come_and_go)
+    timer.start()
+    assert refused(tmp_path).slug == "out-dir-used"
+    timer.join()
+    assert (tmp_path / "run.json").read_text() == "theirs"
+    FolderLock(tmp_path, patience=0).acquire().release()  # the refused one let go
 
 
 def test_overwrite_removes_only_what_lossgap_writes(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lossgap.errors import RunFolderError
 from lossgap.runs.document import MAX_RUN_BYTES
 from lossgap.runs.listing import list_runs
 from lossgap.runs.lock import FolderLock
-from lossgap.runs.rows import MAX_LINE_BYTES
+from lossgap.runs.rows import MAX_LINE_BYTES, walk
 from lossgap.runs.run import EVAL_COLUMNS, ITER_COLUMNS, read_run
 
 from .example import eval_row, final_row, iter_row, new_record
@@ -73,6 +73,16 @@ def test_torn_line_of_a_live_run_is_no_damage(tmp_path: Path) -> None:
     assert (run.status, run.damaged_lines) == ("interrupted", 0)
     run = read_run(folder_with(tmp_path / "done", torn))
     assert (run.status, run.iters.height, run.damaged_lines) == ("finished", 1, 1)
+
+
+def test_a_line_that_grows_while_it_is_read_is_torn_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"kind":"iter","iter":0}\n{"kind":"it')
+    with path.open("rb") as stream, path.open("ab", buffering=0) as writer:
+        lines = walk(stream)
+        assert [next(lines), next(lines)] == [b'{"kind":"iter","iter":0}\n', b'{"kind":"it']
+        writer.write(b'er","iter":1}\n{"kind":"iter","iter":2}\n')
+        assert list(lines) == []
 
 
 def test_reading_while_another_thread_writes(tmp_path: Path) -> None:
@@ -225,8 +235,39 @@ def test_endless_line_costs_one_line(tmp_path: Path) -> None:
     row = json.dumps(iter_row(0)).encode() + b"\n"
     long = b'{"kind":"iter","iter":1,"x":"' + b"x" * (3 * MAX_LINE_BYTES) + b'"}\n'
     deep = b'{"kind":"iter","iter":1,"x":' + b"[" * 500_000 + b"\n"
-    run = read_run(folder_with(tmp_path, row + long + row + deep + row))
-    assert (run.iters.height, run.damaged_lines) == (3, 2)
+    padded = b'{"kind":"iter","iter":1}' + b" " * (3 * MAX_LINE_BYTES) + b"x\n"
+    run = read_run(folder_with(tmp_path, row + long + row + deep + row + padded + row))
+    assert (run.iters.height, run.damaged_lines) == (4, 3)
+
+
+@pytest.mark.parametrize("at", ["true", "-1", str(2**63), '"1"', "1.0", "null", "[]", "9" * 5000])
+def test_row_without_an_iteration_is_damaged(tmp_path: Path, at: str) -> None:
+    run = read_run(folder_with(tmp_path, f'{{"kind":"iter","iter":{at},"loss":1.0}}\n'.encode()))
+    assert (run.iters.height, run.damaged_lines) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("loss", text) for text in ("NaN", "-Infinity", "1e999", "1" + "0" * 400, "true", '"2.1"', "[2.1]", "null")],
+        *[("tokens", text) for text in (str(2**63), "-" + str(2**80), "false", "1.5", '"7"', "{}")],
+    ],
+)
+def test_value_of_a_wrong_type_is_null(tmp_path: Path, name: str, value: str) -> None:
+    run = read_run(folder_with(tmp_path, f'{{"kind":"iter","iter":1,"{name}":{value},"lr":0.5}}\n'.encode()))
+    assert run.iters[name].to_list() == [None]
+    assert run.iters["lr"].to_list() == [0.5]
+    assert run.damaged_lines == 0
+
+
+def test_text_that_cannot_be_printed(tmp_path: Path) -> None:
+    run = read_run(folder_with(tmp_path, b'{"kind":"iter","iter":1,"why":"\\ud800"}\n'))
+    assert run.iters["why"].to_list() == ["?"]
+    document = {"schema": "lossgap.run/1", "name": "\ud800", "config": {"\udfff": ["\ud800"]}}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    run = read_run(tmp_path)
+    assert (run.name, run.config) == ("?", {"?": ["?"]})
+    assert list_runs(tmp_path)[0].name == "?"
 
 
 def test_reading_and_listing_import_no_torch(tmp_path: Path) -> None:

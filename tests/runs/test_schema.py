@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]  # ships no types
+from jsonschema import Draft202012Validator, ValidationError
 
 from lossgap.runs.document import schema
 

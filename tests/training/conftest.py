@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lossgap.cli.main import main
 
-from .small import arguments, write_corpus
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that came to its end."""
-
-    code: int
-    out: str
-    err: str
+from .small import Ended, arguments, write_corpus
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("demo-needs-final", "`make run` ends with the exact losses: leave --final_eval=True")
     [samples] = sample(outcome.run.path, num_samples=1, max_new_tokens=300, device="cpu")
     print("\na sample from it:", samples.texts[0], "", sep="\n")
-    print(f"run: {outcome.run.path} (run.json, metrics.jsonl, checkpoints); more text: lossgap sample {outcome.run.path}")
+    print(
+        f"run: {outcome.run.path} (run.json, metrics.jsonl, checkpoints); more text: lossgap sample {outcome.run.path}"
+    )
     print(final_line(outcome.train_loss, outcome.val_loss))
     return 0

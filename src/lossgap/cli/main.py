@@ -19,6 +19,8 @@ from lossgap.settings import did_you_mean
 COMMANDS = {
     "train": "train a GPT from a config file, a preset and --key=value flags",
     "sample": "text from one checkpoint, or from several side by side",
+    "read": "what a log or a run folder contains",
+    "compare": "what differs between two runs, how big the gap is, and which causes the evidence supports",
     "runs": "list the runs in a folder",
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }

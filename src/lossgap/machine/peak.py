@@ -80,14 +80,14 @@ def device_peak(device: str, dtype: str, tf32: bool, threads: int) -> Peak:
         return peak_flops(properties.name, dtype, tf32, properties.multi_processor_count)
     if device == "cpu":
         return measured_cpu_peak(dtype, threads)
-    return Peak(None, f"no peak FLOP/s known for {device}: Apple publishes none for its GPUs")
+    return Peak(None, f"no peak FLOP/s known for {device}: no vendor figure by dtype for Apple's GPUs is in the table")
 
 
 @functools.cache
 def measured_cpu_peak(dtype: str, threads: int) -> Peak:
     """The best of repeated square matrix products in `dtype` on `threads` threads, about 0.5 s in all.
 
-    2 n^3 operations for an n x n product. Draws no random numbers, and puts torch's thread count back.
+    Draws no random numbers, and puts torch's thread count back.
     """
     import torch
 
@@ -104,7 +104,12 @@ def measured_cpu_peak(dtype: str, threads: int) -> Peak:
     finally:
         torch.set_num_threads(before)
     count = f"{threads} thread{'' if threads == 1 else 's'}"
-    return Peak(2 * size**3 / best, f"measured: {size}x{size} {dtype} product on this CPU, {count}")
+    return Peak(product_flops(size) / best, f"measured: {size}x{size} {dtype} product on this CPU, {count}")
+
+
+def product_flops(size: int) -> int:
+    """Operations of a size x size matrix product: size^3 multiply-adds of two operations each."""
+    return 2 * size**3
 
 
 def _product_seconds(size: int, dtype: torch.dtype, end: float) -> float:

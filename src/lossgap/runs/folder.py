@@ -61,13 +61,13 @@ def prepare_out_dir(path: Path | str, *, overwrite: bool, resume: bool) -> OutDi
             raise NotADirectoryError("it is there and not a folder")
         folder.mkdir(parents=True, exist_ok=True)
         if not (overwrite or resume):
-            _refuse_used(folder)  # before the lock, so that a refused folder stays as it was
+            _refuse_used(folder, ours=False)  # before the lock, so that a refused folder stays as it was
     except (OSError, ValueError) as error:
         raise unusable(folder, error) from None
     lock = FolderLock(folder).acquire()
     try:
         if not (overwrite or resume):
-            _refuse_used(folder)  # another process may have come and gone
+            _refuse_used(folder, ours=True)  # another process may have come and gone
         removed = [name for name in _names(folder) if _LEFTOVERS.fullmatch(name)]
         if overwrite:
             removed += _run_files(folder)
@@ -84,11 +84,12 @@ def prepare_out_dir(path: Path | str, *, overwrite: bool, resume: bool) -> OutDi
         raise
 
 
-def _refuse_used(folder: Path) -> None:
+def _refuse_used(folder: Path, *, ours: bool) -> None:
+    """Raise if `folder` holds a run; `ours` says that this process has its lock."""
     used = _run_files(folder)
     if not used:
         return
-    if is_locked(folder):
+    if not ours and is_locked(folder):
         raise in_use(folder)
     listed = ", ".join(shown(name) for name in used[:3]) + (f" and {len(used) - 3} more" if len(used) > 3 else "")
     raise RunFolderError(

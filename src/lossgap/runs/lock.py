@@ -138,7 +138,7 @@ def holder(folder: Path) -> int | None:
         return None
     finally:
         os.close(descriptor)
-    if not text.isdigit() or len(text) > 10:
+    if not text.isdigit():
         return None
     pid = int(text)
     return pid if 0 < pid < 2**31 and _lives(pid) else None

@@ -90,6 +90,8 @@ def walk(stream: BinaryIO) -> Iterator[bytes]:
                 rest = stream.readline(MAX_LINE_BYTES)
             line += rest[-1:]
         yield line
+        if not line.endswith(b"\n"):
+            return  # a live file may have grown since: its rest would look like a damaged line
 
 
 def is_torn(line: bytes) -> bool:

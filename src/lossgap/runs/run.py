@@ -199,23 +199,34 @@ class Run:
         return next((item.value for item in self.inferred if item.name == name), None)
 
     @property
+    def span(self) -> tuple[int, int] | None:
+        """The lowest and the highest iteration that has a row; None without rows."""
+        every = pl.concat([self.iters["iter"], self.evals["iter"], self.others["iter"]]).drop_nulls()
+        return None if every.is_empty() else (int(every.sort()[0]), int(every.sort()[-1]))
+
+    @property
     def last_eval(self) -> EvalRow | None:
-        """The last evaluation during training that has a val_loss, as {column: value}; None if there is none."""
-        usable = self._usable()
+        """The last evaluation during training that has a val loss, as {column: value}; None if there is none.
+
+        The val loss is `val_loss`, or `val_bpb` in a record that has nothing else.
+        """
+        usable, _ = self._usable()
         return usable.row(-1, named=True) if usable.height else None
 
     @property
     def best_eval(self) -> EvalRow | None:
-        """The evaluation during training with the lowest val_loss, the earliest of equals; None if there is none.
+        """The evaluation during training with the lowest val loss, the earliest of equals; None if there is none.
 
         Evaluations of different `mode` are compared as they are.
         """
-        usable = self._usable()
-        at = usable["val_loss"].arg_min()
+        usable, metric = self._usable()
+        at = usable[metric].arg_min()
         return None if at is None else usable.row(at, named=True)
 
-    def _usable(self) -> pl.DataFrame:
-        return self.evals.filter((pl.col("kind") == "eval") & pl.col("val_loss").is_not_null())
+    def _usable(self) -> tuple[pl.DataFrame, str]:
+        evals = self.evals.filter(pl.col("kind") == "eval")
+        metric = "val_loss" if evals["val_loss"].null_count() < evals.height else "val_bpb"
+        return evals.filter(pl.col(metric).is_not_null()), metric
 
 
 def read_run(folder: Path | str) -> Run:

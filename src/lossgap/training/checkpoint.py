@@ -12,16 +12,16 @@ Files of a run folder, each one a state before the update that its `iter_num` na
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import pickle
 import re
+import shlex
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +29,9 @@ from torch import Tensor
 from lossgap.config import TrainConfig
 from lossgap.errors import CheckpointError, TrainingError
 from lossgap.gpt import GPT
-from lossgap.runs.document import replace_file, shown
+from lossgap.runs.document import replace_file, shown, sync_folder
 from lossgap.training import optimizer as optimizers
+from lossgap.training.verification import check_archive, check_parts, check_tree, digest
 
 SCHEMA = "lossgap.checkpoint/1"
 NUMBERED = re.compile(r"ckpt-(\d{6,})\.pt")
@@ -69,31 +70,6 @@ def numbered_name(iteration: int) -> str:
     return f"ckpt-{iteration:06d}.pt"
 
 
-def digest(value: object) -> str:
-    """SHA-256 over nested dicts, lists, numbers, texts and tensors: equal for equal content, bit for bit."""
-    sha = hashlib.sha256()
-    _feed(sha, value)
-    return sha.hexdigest()
-
-
-def _feed(sha: hashlib._Hash, value: object) -> None:
-    if isinstance(value, Tensor):
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        sha.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
-        sha.update(flat.view(torch.uint8).numpy().data)
-    elif isinstance(value, Mapping):
-        sha.update(f"mapping {len(value)}\n".encode())
-        for key in sorted(value, key=repr):
-            sha.update(f"{key!r}\n".encode())
-            _feed(sha, value[key])
-    elif isinstance(value, list | tuple):
-        sha.update(f"list {len(value)}\n".encode())
-        for item in value:
-            _feed(sha, item)
-    else:
-        sha.update(f"{json.dumps(value)}\n".encode())
-
-
 def write(folder: Path, names: Iterable[str], state: dict[str, object]) -> None:
     """Write `state` under every one of `names`, each whole or not at all.
 
@@ -110,13 +86,30 @@ def write(folder: Path, names: Iterable[str], state: dict[str, object]) -> None:
             torch.save(state, stream)
         for name in others:
             _link(folder / first, folder / name)
+        if others:
+            sync_folder(folder)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(
             "checkpoint-unwritable",
-            f"cannot write {shown(folder / first)}: {reason}; the checkpoint before it is untouched: make room, then "
-            f"go on with lossgap train --init_from=resume --out_dir={shown(folder)}",
+            f"cannot write {shown(folder / first)}: {_system_reason(error)}; the checkpoint before it is untouched: "
+            f"make room, then go on with: {resume_command(folder)}",
         ) from error
+
+
+def _system_reason(error: BaseException) -> str:
+    """What the system said first: torch's writer, closing its file, hides that behind an error of its own."""
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+        cause = cause.__context__
+    return reason
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run in a folder."""
+    return f"lossgap train --init_from=resume --out_dir={shlex.quote(shown(folder))}"
 
 
 def _link(source: Path, target: Path) -> None:
@@ -154,9 +147,10 @@ def load(path: Path) -> Checkpoint:
         if error.slug != "bad-checkpoint":
             raise
         before = _newest_good(path.parent, excluding=path)
-        offer = "there is no other checkpoint beside it"
+        offer = "no other checkpoint beside it is whole: start anew (--overwrite=True removes what is there)"
         if before is not None:
-            offer = f"the one before it is whole (iteration {before.iter_num}): --resume={shown(before.path)}"
+            command = f"lossgap train --resume={shlex.quote(shown(before.path))}"
+            offer = f"the one before it is whole (iteration {before.iter_num}): go on from there with {command}"
         raise CheckpointError(error.slug, f"{error}; {offer}") from None
 
 
@@ -215,41 +209,81 @@ def _newest_good(folder: Path, excluding: Path) -> Checkpoint | None:
 
 
 def iteration_of(path: Path) -> int | None:
-    """The iteration that a checkpoint names, read without its tensors; None if it cannot be read."""
+    """The iteration that a checkpoint names, read without its tensors and not verified; None if it cannot be read."""
     try:
+        check_archive(path, checksums=False)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         iteration = content["iter_num"]
     except _UNREADABLE:
         return None
-    return iteration if isinstance(iteration, int) else None
+    return iteration if isinstance(iteration, int) and not isinstance(iteration, bool) else None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether `load` would read it."""
+    try:
+        _load(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def set_aside(folder: Path, after: int) -> list[str]:
+    """Rename the damaged checkpoints of a run that goes on from iteration `after`, the newest that is whole.
+
+    They are those that cannot be read or name a later iteration; each becomes NAME.damaged. Returns the new names.
+    Raises CheckpointError (`checkpoint-not-movable`).
+    """
+    moved = []
+    for path in sorted(folder.glob("ckpt*.pt")):
+        iteration = iteration_of(path) if path.is_file() else after
+        if iteration is None or iteration > after:
+            moved.append(f"{path.name}.damaged")
+            try:
+                os.replace(path, path.with_name(moved[-1]))
+            except OSError as error:
+                reason = error.strerror or type(error).__name__
+                raise CheckpointError(
+                    "checkpoint-not-movable",
+                    f"{shown(path)} is damaged and cannot be renamed ({reason}): remove it, then resume again",
+                ) from error
+    return moved
 
 
 def _load(path: Path) -> Checkpoint:
-    if not path.is_file():
+    if not exists(path) or not path.is_file():
         raise CheckpointError(
-            "no-checkpoint", f"{shown(path)}: there is no such checkpoint or run folder; {_neighbours(path)}"
+            "no-checkpoint", f"{_cut(path)}: there is no such checkpoint or run folder; {_neighbours(path)}"
         )
     try:
-        _check_archive(path)
+        check_archive(path, checksums=True)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not nanoGPT's dict")
+        check_tree(content, path.stat().st_size)
+        check_parts(content)
+        return _checked(path, content)
     except _UNREADABLE as error:
         raise _bad(path, _reason(error)) from error
-    return _checked(path, content)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; False for a name that the system would never take."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a NUL in it, no permission
+        return False
+
+
+def _cut(path: Path) -> str:
+    text = shown(path)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _neighbours(path: Path) -> str:
-    names = [file.name for file in checkpoint_files(path.parent)] if path.parent.is_dir() else []
-    return f"in {shown(path.parent)} there are {', '.join(names)}" if names else "train one first"
-
-
-def _check_archive(path: Path) -> None:
-    """CRC of every part, and no part that would unpack to more than the file holds."""
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed, which torch never writes")
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"its part {damaged!r} fails its checksum")
+    folder = path.parent
+    names = [file.name for file in checkpoint_files(folder)] if exists(folder) and folder.is_dir() else []
+    return f"in {shown(folder)} there are {', '.join(names)}" if names else "train one first"
 
 
 def _reason(error: BaseException) -> str:
@@ -265,60 +299,29 @@ def _bad(path: Path, reason: str) -> CheckpointError:
     return CheckpointError("bad-checkpoint", f"{shown(path)} cannot be used: {reason}")
 
 
-def _checked(path: Path, content: object) -> Checkpoint:
-    """The dict's shape, then its digest if it has one."""
-    if not isinstance(content, dict):
-        raise _bad(path, f"it holds a {type(content).__name__}, not nanoGPT's dict")
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "model": dict,
-        "optimizer": dict,
-        "model_args": dict,
-        "iter_num": int,
-        "best_val_loss": (float, int, Tensor),
-        "config": dict,
-    }
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise _bad(path, f"its {key!r} is missing or of the wrong kind")
-    model = {str(name).removeprefix("_orig_mod."): tensor for name, tensor in content["model"].items()}
-    if not all(isinstance(tensor, Tensor) for tensor in model.values()):
-        raise _bad(path, "its 'model' holds something other than tensors")
+def _checked(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint that the verified dict is, its digest compared if it has one. Raises ValueError."""
     ours = content.get("lossgap", {})
     if not isinstance(ours, dict):
-        raise _bad(path, "its 'lossgap' is of the wrong kind")
+        raise ValueError("its 'lossgap' is of the wrong kind")
     if ours:
-        _verify(path, content, ours)
+        if ours.get("schema") != SCHEMA:
+            raise ValueError(f"its schema is {str(ours.get('schema'))[:60]!a}, this version reads {SCHEMA!r}")
+        found = digest({**content, "lossgap": {key: value for key, value in ours.items() if key != "digest"}})
+        if ours.get("digest") != found:
+            raise ValueError("its content does not match its digest, so it was changed after it was written")
+    model = {name.removeprefix("_orig_mod."): tensor for name, tensor in content["model"].items()}
     return Checkpoint(
         path=path,
-        model=model,
+        # Without fused attention (torch before 2.0) nanoGPT keeps its causal masks in the checkpoint.
+        model={name: tensor for name, tensor in model.items() if not name.endswith(".attn.bias")},
         optimizer=content["optimizer"],
-        model_args=_model_args(path, content["model_args"]),
+        model_args={str(key): value for key, value in content["model_args"].items() if isinstance(value, int | float)},
         iter_num=content["iter_num"],
         best_val_loss=float(content["best_val_loss"]),
         config={str(key): value for key, value in content["config"].items()},
         lossgap=ours,
     )
-
-
-def _verify(path: Path, content: dict[str, object], ours: dict[str, object]) -> None:
-    if ours.get("schema") != SCHEMA:
-        raise _bad(path, f"its schema is {str(ours.get('schema'))[:60]!r}, this version reads {SCHEMA!r}")
-    stated = ours.get("digest")
-    try:
-        found = digest({**content, "lossgap": {key: value for key, value in ours.items() if key != "digest"}})
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise _bad(path, _reason(error)) from error
-    if stated != found:
-        raise _bad(path, "its content does not match its digest, so it was changed after it was written")
-
-
-def _model_args(path: Path, args: dict[object, object]) -> dict[str, int | float | bool]:
-    wanted = {"n_layer": int, "n_head": int, "n_embd": int, "block_size": int, "bias": bool, "vocab_size": int}
-    for name, kind in wanted.items():
-        value = args.get(name)
-        if not isinstance(value, kind) or (kind is int and not (isinstance(value, int) and 0 < value < 2**31)):
-            raise _bad(path, f"its model_args[{name!r}] is {str(value)[:40]}, not a usable {kind.__name__}")
-    return {str(key): value for key, value in args.items() if isinstance(value, int | float)}
 
 
 def fill(model: GPT, found: Checkpoint) -> None:
@@ -337,7 +340,12 @@ def restore_optimizer(optimizer: torch.optim.AdamW, found: Checkpoint, model: GP
     """
     try:
         optimizers.restore(optimizer, found.optimizer, config)
+        if len(optimizer.state) not in (0, len(list(model.parameters()))):  # 0: before the first update
+            raise ValueError(f"it has moments of {len(optimizer.state)} parameters")
         for parameter, moments in optimizer.state.items():
+            are_tensors = all(isinstance(value, Tensor) for value in moments.values())
+            if set(moments) != {"step", "exp_avg", "exp_avg_sq"} or not are_tensors or moments["step"].dim() != 0:
+                raise ValueError("it is not AdamW's")
             for name, value in moments.items():
                 if isinstance(value, Tensor) and value.dim() == 2 and value.shape != parameter.shape:
                     moments[name] = value[: parameter.shape[0]].clone()

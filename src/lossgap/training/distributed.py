@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from lossgap.errors import ConfigError, LossgapError, MachineError, TrainingError
 
@@ -66,19 +68,33 @@ def launched() -> bool:
 def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
     """Join torchrun's process group for the time of the block: (rank, world size, this process's device).
 
-    Without torchrun: (0, 1, device). Small decisions (stop now?) travel over gloo on every device. An error in one
-    process ends all of them and is told once: the first one to fail raises it, the others raise SystemExit.
-
-    Raises ConfigError (`process-group`, `backend-unusable`), MachineError (`too-few-gpus`), TrainingError
-    (`process-lost`).
+    Without torchrun: (0, 1, device). Small decisions (stop now?) travel over gloo on every device. Errors are told as
+    `one_voice` does. Raises ConfigError (`process-group`, `backend-unusable`), MachineError (`too-few-gpus`),
+    TrainingError (`process-lost`).
     """
     if not launched():
         yield 0, 1, device
         return
-    device = _own_device(device)
-    store = _join(_process_backend(backend, device))
     try:
-        yield dist.get_rank(), dist.get_world_size(), device
+        with one_voice() as (store, rank, world_size):
+            device = _own_device(device)
+            dist.init_process_group(_process_backend(backend, device), store=store, rank=rank, world_size=world_size)
+            yield rank, world_size, device
+    finally:  # after the error was told: leaving the group is what the others notice
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def one_voice() -> Iterator[tuple[Store, int, int]]:
+    """Of several processes, the first one that meets an error in the block raises it; the others raise SystemExit.
+
+    Where a process waits for one that has ended, that is an error, too. Gives torchrun's store, this process's rank
+    and the number of processes. Raises ConfigError (`process-group`), TrainingError (`process-lost`).
+    """
+    store, rank, world_size = _meet()
+    try:
+        yield store, rank, world_size
     except LossgapError as error:
         if not _first_to_tell(store):
             raise SystemExit(error.exit_code) from None
@@ -90,11 +106,23 @@ def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
             raise SystemExit(1) from None
         raise TrainingError(
             "process-lost",
-            f"process {dist.get_rank()} of {dist.get_world_size()} waited for another one, which has ended: it was "
-            "killed (out of memory?) or says why itself; go on from the last checkpoint with --init_from=resume",
+            f"process {rank} of {world_size} waited for another one, which has ended: it was killed (out of memory?) "
+            "or says why itself; go on from the last checkpoint with --init_from=resume",
         ) from error
-    finally:
-        dist.destroy_process_group()
+
+
+def _meet() -> tuple[Store, int, int]:
+    """torchrun's store, this process's rank and the number of processes. The store outlives the processes."""
+    try:
+        store, rank, world_size = next(rendezvous("env://"))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(
+            "process-group",
+            f"RANK and WORLD_SIZE are set, but the processes do not meet: {reason}; start them with torchrun, or unset "
+            "both to train in one process",
+        ) from error
+    return store, rank, world_size
 
 
 def _own_device(device: str) -> str:
@@ -129,22 +157,7 @@ def _process_backend(backend: str, device: str) -> str:
     return "cpu:gloo,cuda:nccl"
 
 
-def _join(backend: str) -> dist.Store:
-    """Meet the other processes and form the group; the store outlives them where torchrun holds it."""
-    try:
-        store, rank, world_size = next(dist.rendezvous("env://"))
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise ConfigError(
-            "process-group",
-            f"RANK and WORLD_SIZE are set, but the processes do not meet: {reason}; start them with torchrun, or unset "
-            "both to train in one process",
-        ) from error
-    return cast("dist.Store", store)
-
-
-def _first_to_tell(store: dist.Store) -> bool:
+def _first_to_tell(store: Store) -> bool:
     """Whether no other process has told an error yet."""
     try:
         return int(store.add("lossgap/told", 1)) == 1

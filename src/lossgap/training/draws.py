@@ -31,6 +31,9 @@ class Draws(Protocol):
     def dropout_keys(self, iteration: int, sequences: range, places: int) -> Tensor | None:
         """Keys (len(sequences), places, 2) int32, or None where torch's generator makes the masks."""
 
+    def before_update(self, iteration: int, rank: int) -> None:
+        """Called by process `rank` before its forward passes of one iteration."""
+
     def iter_loss(self, micro_losses: Tensor) -> Tensor:
         """The loss that an iteration reports, of its micro-batches' losses (n,): a scalar."""
 
@@ -70,6 +73,12 @@ class CounterDraws:
         if not self.keyed_dropout:
             return None
         return torch.from_numpy(random.dropout_keys(self.seed, iteration, sequences, places))
+
+    def before_update(self, iteration: int, rank: int) -> None:
+        """A device that makes the masks itself starts from (seed, iteration, rank), so that a resume repeats them."""
+        if not self.keyed_dropout:
+            word = random.words(self.seed, random.Purpose.DROPOUT, iteration, 1, rank)[0]
+            torch.manual_seed(int(word) >> 1)
 
     def iter_loss(self, micro_losses: Tensor) -> Tensor:
         """The mean: the loss of the whole share."""
@@ -115,9 +124,9 @@ class NanoGPTDraws:
 
     def train_starts(self, iteration: int, sequences: range, n_tokens: int, block_size: int) -> Int64:
         """The next ones of the generator: which iteration they are for follows from the order of calls."""
-        if self.replay is not None and len(self.replay) == len(sequences):
-            starts, self.replay = self.replay, None
-        else:
+        starts, self.replay = self.replay, None
+        # A resume with another batch size, context or corpus cannot use the batch that was drawn ahead.
+        if starts is None or len(starts) != len(sequences) or not _within(starts, n_tokens - block_size):
             starts = torch.randint(n_tokens - block_size, (len(sequences),))
         self.last_starts = starts
         result: Int64 = starts.numpy().astype(np.int64)
@@ -131,6 +140,9 @@ class NanoGPTDraws:
     def dropout_keys(self, iteration: int, sequences: range, places: int) -> Tensor | None:
         """None: the masks come from the generator, inside the forward pass."""
         return None
+
+    def before_update(self, iteration: int, rank: int) -> None:
+        """Nothing: the generator goes on."""
 
     def iter_loss(self, micro_losses: Tensor) -> Tensor:
         """The last micro-batch's, as nanoGPT prints it."""
@@ -146,3 +158,7 @@ class NanoGPTDraws:
         if state:
             torch.set_rng_state(state["generator"].cpu())
             self.replay = state["starts"]
+
+
+def _within(starts: Tensor, bound: int) -> bool:
+    return bool(((starts >= 0) & (starts < bound)).all())

@@ -164,5 +164,7 @@ def _evaluation(
 
 
 def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean, sd / sqrt(n) with n - 1 in the sd; None below two values."""
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    """Standard error of the mean, sd / sqrt(n) with n - 1 in the sd; None below two values, or if one is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return None
+    return statistics.stdev(values) / math.sqrt(len(values))

@@ -91,13 +91,13 @@ class Loop:
     state: State
     _pending: list[_Pending] = field(default_factory=list)
     _span_start: float = 0.0
-    _saved_at: int | None = None
     _last_save: float = 0.0
+    _grad_norm: float | None = None
+    """Of the last update whose loss was read."""
     _iterations_here: int = 0
 
     def run(self) -> None:
         """Train up to and with update `max_iters`. Raises Interrupted, TrainingError."""
-        self._saved_at = self.state.iteration
         self._last_save = self._span_start = time.perf_counter()
         while self.state.iteration <= self.config.max_iters:
             self._before_update()
@@ -116,12 +116,17 @@ class Loop:
     def _before_update(self) -> None:
         """Evaluate and save where this iteration asks for it."""
         c, i = self.config, self.state.iteration
+        if c.eval_only:
+            self.evaluate()
+            return
         names = []
-        if (i % c.eval_interval == 0 and self.state.evaluated_at != i) or c.eval_only:
-            improved = self.evaluate()
-            if i > 0 and not c.eval_only:
+        if i % c.eval_interval == 0:
+            # Where a resume finds the evaluation recorded, the run may have been killed between two names of its
+            # checkpoint: they are written again.
+            improved = self.evaluate() if self.state.evaluated_at != i else self.state.best_iter == i
+            if i > 0:
                 names = self._names_at_evaluation(improved)
-        if i in c.checkpoint_at and i != self._saved_at:
+        if i in c.checkpoint_at:
             names.append(f"ckpt-{i:06d}.pt")
         if names:
             self._save(list(dict.fromkeys(["ckpt-last.pt", *names])))
@@ -169,10 +174,13 @@ class Loop:
             values["mfu"] = -100.0 if self.state.mfu is None else 100 * self.state.mfu
         for tracker in self.trackers:
             tracker.log(evaluation.iter, values)
+        if not (math.isfinite(evaluation.train_loss) and math.isfinite(evaluation.val_loss)):
+            raise self._diverged(f"train loss {evaluation.train_loss}, val loss {evaluation.val_loss}")
 
     def _update(self, lr: float) -> _Pending:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        self.draws.before_update(self.state.iteration, self.share.rank)
         steps = self.share.micro_steps
         micro_losses = []
         for micro_step in range(steps):
@@ -249,28 +257,45 @@ class Loop:
                     "mfu": self.state.mfu,
                 }
             )
-        self._check_finite(item.iteration, loss, grad_norm)
+        self._grad_norm = grad_norm
+        # With float16 an infinite gradient only lowers the loss scale: the update is skipped.
+        if not math.isfinite(loss) or not (math.isfinite(grad_norm) or self.scaler.is_enabled()):
+            raise self._diverged(f"loss {loss}", item.iteration)
         shown = item.iteration % self.config.log_interval == 0
         self.progress.iterated(item.iteration, loss, seconds, self.state.mfu, shown)
         if shown:
             for tracker in self.trackers:
                 tracker.log(item.iteration, {"iter/loss": loss, "lr": item.lr, "grad_norm": grad_norm})
 
-    def _check_finite(self, iteration: int, loss: float, grad_norm: float) -> None:
-        # With float16 an infinite gradient only lowers the loss scale: the update is skipped.
-        if math.isfinite(loss) and (math.isfinite(grad_norm) or self.scaler.is_enabled()):
-            return
-        raise TrainingError(
+    def _diverged(self, what: str, iteration: int | None = None) -> TrainingError:
+        at = self.state.iteration if iteration is None else iteration
+        norm = "unknown" if self._grad_norm is None else f"{self._grad_norm}"
+        return TrainingError(
             "loss-not-finite",
-            f"iteration {iteration}: loss {loss}, gradient norm {grad_norm}: the training has diverged and stops; the "
-            f"last checkpoint in {self.config.out_dir} is finite; try a lower --learning_rate, a longer "
-            "--warmup_iters, or another --dtype",
+            f"iteration {at}: {what}, gradient norm {norm}: the training has diverged and stops; checkpoints in "
+            f"{self.config.out_dir} are from before; try a lower --learning_rate, a longer --warmup_iters, or another "
+            "--dtype",
         )
+
+    def _check_next_loss(self) -> None:
+        """A state that has no loss is not worth keeping, and must not take the place of one that has.
+
+        The last update may have spoilt the weights, and no loss of them is known yet: the batch drawn ahead gives one.
+        """
+        batch = self.batches.take()
+        self.model.eval()
+        with torch.no_grad(), self.numerics.autocast():
+            _, loss = self.model(batch.x, batch.y)
+        self.model.train()
+        if distributed.any_process(0 if math.isfinite(float(loss)) else 1):
+            raise self._diverged(f"loss {float(loss)}")
 
     def _save(self, names: list[str]) -> None:
         self.flush()
+        self._check_next_loss()
+        if self.record is not None:
+            self.record.flush(fsync=True)  # no checkpoint knows more than the record
         self.save(names, self.state)
-        self._saved_at = self.state.iteration
         self._last_save = self._span_start = time.perf_counter()
 
     def _stop_if_asked(self) -> None:

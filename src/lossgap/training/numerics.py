@@ -20,6 +20,8 @@ from lossgap.machine.device import resolve_dtype
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FUSED_FROM = {"float32": 256, "bfloat16": 1024, "float16": 1024}
 """On a CPU, contexts shorter than this are faster in plain attention (benchmarks/attention.py)."""
+MOST_THREADS = 1024
+"""More than a machine can start end the process with a fault, and nobody has more cores in one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,16 @@ def resolve(
     nothing): where `config` leaves the choice open, they win, because a resume must compute as the run did.
     Raises ConfigError, MachineError.
     """
+    if config.threads > MOST_THREADS:
+        raise ConfigError(
+            "too-many-threads",
+            f"--threads={config.threads}: at most {MOST_THREADS} can be started; take the number of cores, or 0 for "
+            "torch's choice",
+        )
     departures: list[Departure] = []
     device_type = torch.device(device).type
-    dtype = str(_open_choice(config.dtype, before, "dtype", device_type) or resolve_dtype(config.dtype, device).value)
+    dtype = _open_choice(config.dtype, before, "dtype", device_type, tuple(DTYPES))
+    dtype = dtype or resolve_dtype(config.dtype, device).value
     compiled = config.compile
     if compiled:
         support = compile_support(device)
@@ -89,27 +98,32 @@ def resolve(
         compile=compiled,
         attention=_attention(config, dtype, device_type, before),
         adamw=_adamw(config, device_type, before),
-        threads=config.threads or _number(before.get("threads")) or torch.get_num_threads(),
+        threads=config.threads or _threads(before) or torch.get_num_threads(),
         deterministic=config.deterministic,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
     )
     keyed = config.rng == "counter" and config.dropout_rng == "counter"
-    if config.attention == "fused" and config.dropout > 0 and keyed:
+    if numerics.attention == "fused" and config.dropout > 0 and keyed:
         why = "fused attention takes no mask from outside; --dropout_rng=device allows it, or --dropout=0"
-        departures.append(Departure("attention", "fused", "plain in training, fused in evaluation", why))
+        departures.append(Departure("attention", config.attention, "plain in training, fused in evaluation", why))
     if config.rng == "nanogpt":
         _check_nanogpt(config, numerics, world_size)
     return numerics, departures
 
 
-def _open_choice(asked: str, before: Mapping[str, object], name: str, device_type: str) -> object:
-    """The checkpoint's choice, where the config says auto and the kind of device is the same."""
-    same_device = torch.device(str(before.get("device", "cpu"))).type == device_type
-    return before.get(name) if asked == "auto" and same_device else None
+def _open_choice(
+    asked: str, before: Mapping[str, object], name: str, device_type: str, known: tuple[str, ...]
+) -> str | None:
+    """The checkpoint's choice, if the config says auto, the kind of device is the same, and it is a known one."""
+    chosen = str(before.get(name))
+    same_device = str(before.get("device")).partition(":")[0] == device_type
+    return chosen if asked == "auto" and same_device and chosen in known else None
 
 
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _threads(before: Mapping[str, object]) -> int:
+    """The checkpoint's thread count, 0 where it tells none that a machine can have."""
+    value = before.get("threads")
+    return value if type(value) is int and 0 < value <= MOST_THREADS else 0
 
 
 def _attention(config: TrainConfig, dtype: str, device_type: str, before: Mapping[str, object]) -> Attention:
@@ -117,8 +131,8 @@ def _attention(config: TrainConfig, dtype: str, device_type: str, before: Mappin
         return config.attention
     if config.rng == "nanogpt":
         return "fused"
-    chosen = _open_choice(config.attention, before, "attention", device_type)
-    if chosen in ("plain", "fused"):
+    chosen = _open_choice(config.attention, before, "attention", device_type, ("plain", "fused"))
+    if chosen is not None:
         return "fused" if chosen == "fused" else "plain"
     return "plain" if device_type == "cpu" and config.block_size < FUSED_FROM[dtype] else "fused"
 
@@ -128,8 +142,8 @@ def _adamw(config: TrainConfig, device_type: str, before: Mapping[str, object]) 
         return config.adamw
     if config.rng == "nanogpt":
         return "loop"
-    chosen = _open_choice(config.adamw, before, "adamw", device_type)
-    if chosen in ("fused", "loop"):
+    chosen = _open_choice(config.adamw, before, "adamw", device_type, ("fused", "loop"))
+    if chosen is not None:
         return "fused" if chosen == "fused" else "loop"
     return "fused" if device_type in ("cpu", "cuda") else "loop"
 
@@ -144,6 +158,7 @@ def _check_nanogpt(config: TrainConfig, numerics: Numerics, world_size: int) -> 
         "adamw": ("loop", numerics.adamw),
         "nproc_per_node": (1, world_size),
         "eval_mode": ("sampled", config.eval_mode),
+        "init_from": ("scratch", "scratch" if not config.init_from.startswith("gpt2") else config.init_from),
     }
     wrong = [f"--{name}={value}" for name, (value, found) in wanted.items() if found != value]
     if wrong:
@@ -160,6 +175,7 @@ def applied(numerics: Numerics) -> Iterator[None]:
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
         torch_deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]  # set by a module subclass
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
@@ -167,6 +183,7 @@ def applied(numerics: Numerics) -> Iterator[None]:
     _switch(
         numerics.threads,
         numerics.deterministic,
+        False,  # an algorithm that does not repeat is an error, not a warning
         False,  # filling memory with NaN guards against reading it unset; it costs a pass over every tensor
         numerics.tf32,
         numerics.tf32,
@@ -177,9 +194,11 @@ def applied(numerics: Numerics) -> Iterator[None]:
         _switch(*before)
 
 
-def _switch(threads: int, deterministic: bool, fill: bool, matmul_tf32: bool, cudnn_tf32: bool) -> None:
+def _switch(
+    threads: int, deterministic: bool, warn_only: bool, fill: bool, matmul_tf32: bool, cudnn_tf32: bool
+) -> None:
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     torch_deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # as above
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
     torch.backends.cudnn.allow_tf32 = cudnn_tf32

@@ -39,9 +39,13 @@ def restore(optimizer: torch.optim.AdamW, state: dict[str, object], config: Trai
     """Load moments and step counts; settings of the groups stay those of `config`.
 
     A checkpoint's groups carry its own weight decay, betas and kernel choice. nanoGPT lets them win silently, so
-    that a changed flag has no effect; here the settings of the run being started win.
+    that a changed flag has no effect; here the settings of the run being started win. They must do so before torch
+    loads: by the kernel choice it decides where the step counts go, which a fused kernel needs on its device.
+
+    Raises ValueError, KeyError, TypeError for a state of another shape.
     """
-    kept = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, settings in zip(optimizer.param_groups, kept, strict=True):
-        group.update(settings)
+    theirs = state["param_groups"]
+    if not isinstance(theirs, list) or len(theirs) != len(optimizer.param_groups):
+        raise ValueError(f"it has not {len(optimizer.param_groups)} groups of parameters")
+    groups = [{**ours, "params": group["params"]} for ours, group in zip(optimizer.param_groups, theirs, strict=True)]
+    optimizer.load_state_dict({**state, "param_groups": groups})

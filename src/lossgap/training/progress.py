@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
+from rich.text import Text
 
 from lossgap.training.evaluation import Evaluation
 
@@ -27,6 +29,8 @@ class Opening:
     """nanoGPT's own lines: vocabulary, parameters, optimizer groups."""
     decisions: tuple[str, ...]
     """How it runs and why, one line each."""
+    departures: tuple[str, ...] = ()
+    """What runs otherwise than it was asked, one line each."""
 
 
 class Progress(Protocol):
@@ -87,6 +91,8 @@ class Lines:
         self._print(f"lossgap {opening.version}, mfu relative to {opening.peak}, time without evaluation")
         for line in (*opening.echo, f"tokens per iteration will be: {opening.tokens_per_iter:,}", *opening.facts):
             self._print(line)
+        for line in opening.departures:
+            self.note(line)
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """`step 250: train loss 2.4293, val loss 2.4447`."""
@@ -111,63 +117,84 @@ class Lines:
         """Nothing."""
 
 
+class Figures(ProgressColumn):
+    """Loss, last val loss, tokens/s and MFU: as many of them, in this order, as leave the bar some room."""
+
+    ORDER = ("loss", "val", "rate", "mfu")
+    BESIDE = 20
+    """Columns that a short bar, the time left and the spaces between take."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self.console = console
+
+    def render(self, task: Task) -> Text:
+        """One line, never wrapped."""
+        room = self.console.width - self.BESIDE - len(f"{task.total:.0f}/{task.total:.0f}")
+        shown = ""
+        for name in self.ORDER:
+            part = str(task.fields.get(name, ""))
+            longer = f"{shown}  {part}" if shown and part else shown or part
+            if len(longer) > room:
+                break
+            shown = longer
+        return Text(shown, no_wrap=True)
+
+
 class Live:
     """A bar with iterations, tokens/s, losses, time left and MFU; evaluations stay above it as lines."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            Figures(console),
             TimeRemainingColumn(),
             console=console,
+            expand=True,
             refresh_per_second=4,
         )
         self.task: TaskID | None = None
         self.tokens_per_iter = 0
-        self.losses = ""
         self.seconds: float | None = None
 
     def open(self, opening: Opening) -> None:
         """The decisions, then the bar."""
-        for line in opening.decisions:
-            self.console.print(line, markup=False, highlight=False)
+        for line in (*opening.decisions, *opening.departures):
+            self.note(line)
         self.tokens_per_iter = opening.tokens_per_iter
         self.bar.start()
-        self.task = self.bar.add_task(
-            "training", total=opening.last_iter + 1, completed=opening.first_iter, figures="starting"
-        )
+        self.task = self.bar.add_task("", total=opening.last_iter + 1, completed=opening.first_iter, loss="starting")
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """One line, with the standard error of the val loss."""
         e = evaluation
         error = f" +- {e.val_se:.4f}" if e.val_se else ""
-        self.losses = f"val {e.val_loss:.4f}"
-        self.console.print(
-            f"step {e.iter:>6}: train loss {e.train_loss:.4f}, val loss {e.val_loss:.4f}{error}",
-            markup=False,
-            highlight=False,
-        )
+        self.note(f"step {e.iter:>6}: train loss {e.train_loss:.4f}, val loss {e.val_loss:.4f}{error}")
+        if self.task is not None:
+            self.bar.update(self.task, val=f"val {e.val_loss:.4f}")
 
     def iterated(self, iteration: int, loss: float, seconds: float, mfu: float | None, shown: bool) -> None:
         """Move the bar; the rate is smoothed over about ten iterations."""
         self.seconds = seconds if self.seconds is None else 0.9 * self.seconds + 0.1 * seconds
-        rate = f"{self.tokens_per_iter / self.seconds:,.0f} tok/s" if self.seconds else ""
-        known = "mfu unknown" if mfu is None else f"mfu {mfu:.1%}"
         if self.task is not None:
-            figures = f"loss {loss:.4f} {self.losses} {rate} {known}"
-            self.bar.update(self.task, completed=iteration + 1, figures=figures)
+            self.bar.update(
+                self.task,
+                completed=iteration + 1,
+                loss=f"loss {loss:.4f}",
+                rate=f"{self.tokens_per_iter / self.seconds:,.0f} tok/s" if self.seconds else "",
+                mfu="mfu ?" if mfu is None else f"mfu {mfu:.1%}",
+            )
 
     def saving(self, folder: str) -> None:
         """Nothing: it happens at every evaluation."""
 
     def note(self, line: str) -> None:
-        """Above the bar."""
-        self.console.print(line, markup=False, highlight=False)
+        """Above the bar, broken by the terminal alone, so that a command in it can be copied."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Leave the bar as it stands."""
         if self.task is not None:
             self.bar.stop()

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from lossgap.config import TrainConfig, differences
 from lossgap.config_file import train_config
 from lossgap.corpus import Corpus
 from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
-from lossgap.runs.document import shown
-from lossgap.settings import Given
+from lossgap.gpt import GPT
+from lossgap.runs.document import read_run_json, shown
+from lossgap.runs.values import as_mapping
+from lossgap.settings import Given, settings_of
 from lossgap.training import checkpoint
 from lossgap.training.checkpoint import Checkpoint
+from lossgap.training.draws import Draws
+from lossgap.training.loop import State
 from lossgap.training.numerics import Numerics
+from lossgap.training.optimizer import Scaler
 from lossgap.training.schedule import learning_rate
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")
 """Settings of nanoGPT's checkpoint that speak of the machine it ran on, not of the recipe."""
-_ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
+ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
+"""Settings that say where a training begins and where it writes, no part of what it is."""
+_DRAWING = ("eval_interval", "eval_iters", "eval_mode")
+"""With `rng=nanogpt` evaluations draw from the training's generator, so these change the training, too."""
+_GPT2_TOKENS = 50257
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +58,8 @@ class Start:
     notes: tuple[str, ...] = ()
     afresh: bool = False
     """Whether a resume was asked for in a folder that has no checkpoint: what is there was never finished."""
+    given_before: Mapping[str, object] = field(default_factory=dict)
+    """What the user named at the earlier starts of the run, as `run.json` has it."""
 
     @property
     def iteration(self) -> int:
@@ -56,6 +70,22 @@ class Start:
     def numerics_before(self) -> Mapping[str, object]:
         """The numerics that the checkpoint ran with; empty if unknown or fresh."""
         return self.checkpoint.part("numerics") if self.checkpoint else {}
+
+    @property
+    def seams_before(self) -> list[Mapping[str, object]]:
+        """The seams of the run up to this checkpoint."""
+        seams = self.checkpoint.part("record").get("seams") if self.checkpoint else None
+        return [seam for seam in seams if isinstance(seam, dict)] if isinstance(seams, list) else []
+
+    def all_given(self, given: Given) -> dict[str, object]:
+        """What the user named at the earlier starts and at this one, with sources, for `run.json`."""
+        left_out = ABOUT_THE_START if self.given_before else ()
+        now = {
+            name: {"value": value, "source": given.sources.get(name, "")}
+            for name, value in given.values.items()
+            if name not in left_out
+        }
+        return {**self.given_before, **now}
 
     @property
     def in_place(self) -> bool:
@@ -70,29 +100,42 @@ def plan(given: Given) -> Start:
     or checkpoint named: in place if that is the newest state of its folder, else in a new folder, so that the later
     part of the run is not lost. Raises CheckpointError, ConfigError, RunFolderError.
     """
-    asked = train_config(given)
+    # The other settings complete those of the checkpoint: with the defaults they may be a combination that cannot work.
+    asked = TrainConfig.from_dict({name: given.values[name] for name in ABOUT_THE_START if name in given.values})
     if not asked.resume and asked.init_from != "resume":
-        return Start(config=asked, out_dir=Path(asked.out_dir))
+        config = train_config(given)
+        return Start(config=config, out_dir=Path(config.out_dir))
     named = Path(asked.resume or asked.out_dir)
-    if named.exists() or asked.resume:
-        found = checkpoint.newest(named) if named.is_dir() else checkpoint.load(named)
-    else:
-        found = None
-    if found is None:
-        note = f"{shown(named)} has no checkpoint yet: starting afresh"
-        fresh = dataclasses.replace(asked, init_from="scratch", resume="")
-        if asked.resume and "out_dir" not in given.values:
-            fresh = dataclasses.replace(fresh, out_dir=asked.resume)
-        return Start(config=fresh, out_dir=Path(fresh.out_dir), notes=(note,), afresh=True)
-    return _continue(given, asked, found)
+    found = None
+    if asked.resume or checkpoint.exists(named):
+        found = checkpoint.newest(named) if checkpoint.exists(named) and named.is_dir() else checkpoint.load(named)
+    return _continue(given, asked, found) if found is not None else _afresh(given, asked, named)
+
+
+def _afresh(given: Given, asked: TrainConfig, named: Path) -> Start:
+    """The folder has no checkpoint: a run killed before its first one begins again, with the settings of its record."""
+    out_dir = asked.out_dir if "out_dir" in given.values or not asked.resume else asked.resume
+    document = read_run_json(named) if checkpoint.exists(named / "run.json") else {}
+    recorded = as_mapping(document.get("config"))
+    known = {name: value for name, value in recorded.items() if name in settings_of(TrainConfig)}
+    began = known.get("init_from", "scratch")
+    start = {"init_from": "scratch" if began == "resume" else began, "resume": "", "out_dir": out_dir}
+    merged = {**known, **given.values, **start}
+    config = train_config(dataclasses.replace(given, values=merged))
+    note = f"{shown(named)} has no checkpoint yet: starting afresh"
+    before = as_mapping(document.get("given"))
+    return Start(config=config, out_dir=Path(out_dir), notes=(note,), afresh=True, given_before=before)
 
 
 def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
     before = config_of(found)
-    explicit = {name: value for name, value in given.values.items() if name not in _ABOUT_THE_START}
+    explicit = {name: value for name, value in given.values.items() if name not in ABOUT_THE_START}
     _check_shape(explicit, found)
     reused = _reused_numerics(found, explicit)
-    config = TrainConfig.from_dict({**before.to_dict(), **reused, **explicit})
+    merged = {**before.to_dict(), **reused, **explicit}
+    config = train_config(dataclasses.replace(given, values=merged))
+    # A checkpoint that was named once is kept for good.
+    named = tuple(sorted({*before.checkpoint_at, *config.checkpoint_at}))
     if config.block_size > int(found.model_args["block_size"]):
         raise ConfigError(
             "shape-fixed",
@@ -100,11 +143,13 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
             "resumed model can be cropped, not stretched; leave the flag out",
         )
     out_dir, branch_of = _where(given, asked, found)
-    config = dataclasses.replace(config, out_dir=str(out_dir), resume="", overwrite=asked.overwrite)
+    config = dataclasses.replace(
+        config, out_dir=str(out_dir), resume="", overwrite=asked.overwrite, checkpoint_at=named
+    )
     changes = tuple(
         Change(setting=d.name, before=d.control, after=d.test)
         for d in differences(before, config)
-        if d.name not in _ABOUT_THE_START and d.name not in reused
+        if d.name not in reused and _has_meaning(d.name, config)
     )
     return Start(
         config=config,
@@ -112,8 +157,16 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
         checkpoint=found,
         branch_of=branch_of,
         changes=changes,
+        given_before=as_mapping(found.part("record").get("given")),
         notes=tuple(_notes(before, config, found, changes, branch_of)),
     )
+
+
+def _has_meaning(name: str, config: TrainConfig) -> bool:
+    """Whether a training with another value of this setting would be another training."""
+    if name in (*ABOUT_THE_START, "eval_only"):
+        return False
+    return settings_of(TrainConfig)[name].meaning or (config.rng == "nanogpt" and name in _DRAWING)
 
 
 def config_of(found: Checkpoint) -> TrainConfig:
@@ -135,18 +188,17 @@ def config_of(found: Checkpoint) -> TrainConfig:
         raise CheckpointError("bad-checkpoint", f"{shown(found.path)} cannot be used: its config: {error}") from error
 
 
-def _reused_numerics(found: Checkpoint, explicit: Mapping[str, object]) -> dict[str, bool | int]:
-    """Choices that a resume takes over as they ran, unless a flag says otherwise or the device is another kind."""
+def _reused_numerics(found: Checkpoint, explicit: Mapping[str, object]) -> dict[str, bool]:
+    """Choices that a resume takes over as they ran, unless a flag says otherwise or the device is another kind.
+
+    The others are left open by the config itself (`auto`, 0) and resolved from the checkpoint.
+    """
     numerics = found.part("numerics")
     device = str(explicit.get("device", numerics.get("device")))
     if device.split(":")[0] != str(numerics.get("device")).split(":")[0]:
         return {}
-    reused: dict[str, bool | int] = {}
-    for name, kind in (("compile", bool), ("threads", int)):
-        value = numerics.get(name)
-        if name not in explicit and isinstance(value, kind):
-            reused[name] = value
-    return reused
+    value = numerics.get("compile")
+    return {"compile": value} if "compile" not in explicit and isinstance(value, bool) else {}
 
 
 def _check_shape(explicit: Mapping[str, object], found: Checkpoint) -> None:
@@ -167,7 +219,7 @@ def _where(given: Given, asked: TrainConfig, found: Checkpoint) -> tuple[Path, P
     explicit = Path(asked.out_dir) if "out_dir" in given.sources and given.sources["out_dir"].startswith("--") else None
     if explicit is not None and explicit.resolve() != home.resolve():
         return explicit, home
-    later = _newest_iteration(home)
+    later = _newest_iteration(home, found.iter_num)
     if later <= found.iter_num:
         return home, None
     if explicit is not None:
@@ -184,9 +236,15 @@ def _where(given: Given, asked: TrainConfig, found: Checkpoint) -> tuple[Path, P
     raise RunFolderError("branch-needs-folder", f"{shown(stem)} and its successors exist: name a folder with --out_dir")
 
 
-def _newest_iteration(folder: Path) -> int:
-    iterations = [checkpoint.iteration_of(path) for path in checkpoint.checkpoint_files(folder)]
-    return max((iteration for iteration in iterations if iteration is not None), default=0)
+def _newest_iteration(folder: Path, at_least: int) -> int:
+    """The newest state of a folder from which one could go on: a damaged checkpoint is none."""
+    later = {
+        iteration: path
+        for path in checkpoint.checkpoint_files(folder)
+        if (iteration := checkpoint.iteration_of(path)) is not None and iteration > at_least
+    }
+    whole = (iteration for iteration in sorted(later, reverse=True) if checkpoint.is_whole(later[iteration]))
+    return next(whole, at_least)
 
 
 def _notes(
@@ -214,11 +272,13 @@ def check_vocabulary(found: Checkpoint, corpus: Corpus) -> None:
     Raises CheckpointError (`vocabulary-mismatch`).
     """
     wanted = int(found.model_args["vocab_size"])
-    if corpus.vocab_size is not None and corpus.vocab_size != wanted:
+    # A corpus that tells none holds GPT-2's tokens, for which a model has that many outputs or some more.
+    has = corpus.vocab_size or max(wanted, _GPT2_TOKENS)
+    if has != wanted:
         raise CheckpointError(
             "vocabulary-mismatch",
             f"{shown(found.path)} was trained on a vocabulary of {wanted} tokens, {corpus.name} has "
-            f"{corpus.vocab_size}: continue on the corpus it was trained on (--dataset), or train a new model",
+            f"{has}: continue on the corpus it was trained on (--dataset), or train a new model",
         )
     chars = found.part("tokenizer").get("chars")
     if isinstance(chars, str) and corpus.tokenizer is not None and corpus.tokenizer.chars not in (None, chars):
@@ -227,6 +287,48 @@ def check_vocabulary(found: Checkpoint, corpus: Corpus) -> None:
             f"{shown(found.path)} and {corpus.name} both have {wanted} tokens, but not the same characters: "
             "continue on the corpus it was trained on (--dataset), or train a new model",
         )
+
+
+def restore(
+    found: Checkpoint, config: TrainConfig, model: GPT, optimizer: torch.optim.AdamW, scaler: Scaler, draws: Draws
+) -> State:
+    """Put moments, loss scale and draws of a checkpoint in place; returns its counters.
+
+    Raises CheckpointError (`bad-checkpoint`) where one of them is not what a training wrote.
+    """
+    checkpoint.restore_optimizer(optimizer, found, model, config)
+    scale = found.part("scaler")
+    try:
+        if scale and scaler.is_enabled():  # another dtype may have run before, without a loss scale
+            scaler.load_state_dict(scale)
+        if found.lossgap and config.rng == found.part("config").get("rng"):
+            draws.restore(checkpoint.tensors(found.part("draws")))
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise _bad_state(found, reason) from error
+    return _counters(found)
+
+
+def _counters(found: Checkpoint) -> State:
+    state = State(iteration=found.iter_num, best_val_loss=found.best_val_loss)
+    saved = found.part("state")
+    for name in ("evaluated_at", "best_iter"):
+        value = saved.get(name)
+        if value is not None and (type(value) is not int or value < 0):
+            raise _bad_state(found, f"{name} is no iteration")
+        setattr(state, name, value)
+    for name in ("seconds", "mfu"):
+        value = saved.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise _bad_state(found, f"{name} is no number")
+        setattr(state, name, value)
+    return state
+
+
+def _bad_state(found: Checkpoint, reason: str) -> CheckpointError:
+    return CheckpointError("bad-checkpoint", f"{shown(found.path)} cannot be used: its state of the training: {reason}")
 
 
 def inexact(found: Checkpoint, numerics: Numerics, versions: Mapping[str, object]) -> str:

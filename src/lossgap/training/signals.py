@@ -23,7 +23,7 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in HANDLED:
                 handler = signal.getsignal(number)
-                if handler is not signal.SIG_IGN:
+                if handler not in (signal.SIG_IGN, None):  # None: a handler from outside Python, not ours to replace
                     self._before[number] = handler
                     signal.signal(number, self._request)
         return self

@@ -39,7 +39,7 @@ from lossgap.training.evaluation import Evaluator
 from lossgap.training.loop import Interrupted, Loop, State
 from lossgap.training.numerics import Departure, Numerics, applied, resolve
 from lossgap.training.progress import Opening, Progress, Silence
-from lossgap.training.resume import Start, check_vocabulary, inexact, plan, warn_inexact
+from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_inexact
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import open_trackers
 
@@ -104,7 +104,8 @@ def _is_finished(start: Start) -> bool:
     if found is None or not start.in_place or found.iter_num <= start.config.max_iters:
         return False
     with contextlib.suppress(LossgapError):
-        return read_run(start.out_dir).final is not None or not start.config.final_eval
+        run = read_run(start.out_dir)
+        return run.status == "finished" and (run.final is not None or not start.config.final_eval)
     return False
 
 
@@ -147,7 +148,9 @@ class _Training:
         self.optimizer = optimizer.adamw(self.model, self.config, numerics)
         self.scaler = optimizer.scaler(numerics)
         self.state = State()
-        self._restore()
+        if start.checkpoint is not None:
+            found = start.checkpoint
+            self.state = restore(found, self.config, self.model, self.optimizer, self.scaler, self.draws)
         self.batches = self._batches()
         self.peak = device_peak(numerics.device, numerics.dtype, numerics.tf32, numerics.threads)
         self.environment = environment(numerics.device)
@@ -167,11 +170,12 @@ class _Training:
             except BaseException as error:
                 stopped = isinstance(error, Interrupted | KeyboardInterrupt)
                 if record is not None:
-                    record.finish("interrupted" if stopped else "failed")
+                    with contextlib.suppress(LossgapError):  # on a full disk, too, the first error is the one to tell
+                        record.finish("interrupted" if stopped else "failed")
                 if isinstance(error, Interrupted):
                     self.progress.note(
                         f"stopped by {signal.Signals(error.number).name} before iteration {error.iteration}, saved; "
-                        f"go on with: lossgap train --init_from=resume --out_dir={self.start.out_dir}"
+                        f"go on with: {checkpoint.resume_command(self.start.out_dir)}"
                     )
                 raise
             finally:
@@ -212,23 +216,6 @@ class _Training:
             return model
         return self.draws.new_model(_gpt_config(config, self.corpus.vocab_size or GPT2_OUTPUTS, None))
 
-    def _restore(self) -> None:
-        """Moments, loss scale, draws and counters of the checkpoint."""
-        found = self.start.checkpoint
-        if found is None:
-            return
-        checkpoint.restore_optimizer(self.optimizer, found, self.model, self.config)
-        self.state.iteration = found.iter_num
-        self.state.best_val_loss = found.best_val_loss
-        if not found.lossgap:
-            return
-        self.scaler.load_state_dict(found.part("scaler"))
-        if self.config.rng == found.part("config").get("rng"):
-            self.draws.restore(checkpoint.tensors(found.part("draws")))
-        for name, value in found.part("state").items():
-            if name in State.__dataclass_fields__:
-                setattr(self.state, name, value)
-
     def _batches(self) -> Batches:
         keyed = self.config.dropout > 0 and self.config.rng == "counter" and self.config.dropout_rng == "counter"
         places = n_places(self.config.n_layer) if keyed else 0
@@ -256,13 +243,15 @@ class _Training:
             trackers=open_trackers(self.config, self.start.out_dir) if record is not None else [],
             progress=self.progress,
             stop=self.stop,
-            save=self._save if record is not None else lambda names, state: None,
+            save=lambda names, state: self._save(record, names, state),
             peak_flops=self.peak.flops,
             state=self.state,
         )
 
-    def _save(self, names: list[str], state: State) -> None:
-        folder = self.start.out_dir
+    def _save(self, record: RunRecord | None, names: list[str], state: State) -> None:
+        if record is None:
+            return
+        folder, document = self.start.out_dir, record.document
         content: dict[str, object] = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -281,6 +270,7 @@ class _Training:
                 "draws": self.draws.state(),
                 "tokenizer": self.corpus.tokenizer.to_dict() if self.corpus.tokenizer else {},
                 "corpus": self._corpus_record(),
+                "record": {"given": document["given"], "seams": document["seams"]},
             },
         }
         checkpoint.write(folder, names, content)
@@ -305,12 +295,14 @@ class _Training:
 
     def _open_record(self, stack: contextlib.ExitStack) -> RunRecord:
         start = self.start
-        overwrite = start.afresh or (self.config.overwrite and not start.in_place)
+        overwrite = start.afresh or self.config.overwrite
         stack.enter_context(prepare_out_dir(start.out_dir, overwrite=overwrite, resume=start.in_place))
+        if start.in_place:
+            for name in checkpoint.set_aside(start.out_dir, self.state.iteration):
+                self.progress.note(f"{start.out_dir}: a damaged checkpoint is out of the way, as {name}")
         if start.in_place and (start.out_dir / "run.json").exists():
             record = stack.enter_context(RunRecord.open(start.out_dir))
-            record.cut(self.state.iteration, self.state.evaluated_at)
-            record.update(status="running", final=None, **self._description())
+            record.update(status="running", final=None, seams=start.seams_before, **self._description())
         else:
             record = stack.enter_context(
                 RunRecord.create(
@@ -319,11 +311,14 @@ class _Training:
                     name=start.out_dir.resolve().name,
                     environment=self.environment,
                     notices=list(start.notes),
+                    seams=start.seams_before,
                     **self._description(),
                 )
             )
             if start.branch_of is not None:
                 record.copy_until(start.branch_of, self.state.iteration, self.state.evaluated_at)
+        if start.in_place:
+            record.cut(self.state.iteration, self.state.evaluated_at)
         self._seam(record)
         return record
 
@@ -338,12 +333,12 @@ class _Training:
         if corpus_before != self.corpus.tokens_sha256:
             changes.append({"setting": "corpus", "before": corpus_before, "after": self.corpus.tokens_sha256})
         warn_inexact(reason)
-        if changes or reason:
+        if changes or reason or self.start.branch_of is not None:
             record.add_seam(
                 at=self.state.iteration,
                 source=str(found.path),
                 changed=changes,
-                why="resumed",
+                why="resumed" if self.start.in_place else "branched off",
                 exact=not reason and not changes,
                 note=reason,
             )
@@ -353,10 +348,7 @@ class _Training:
         total, by_group = _count_parameters(self.model)
         return {
             "config": self.config.to_dict(),
-            "given": {
-                name: {"value": value, "source": self.given.sources.get(name, "")}
-                for name, value in self.given.values.items()
-            },
+            "given": self.start.all_given(self.given),
             "effective": {
                 **self.numerics.to_dict(),
                 "rng": self.config.rng,

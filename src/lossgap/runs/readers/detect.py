@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from lossgap.runs.readers.base import NO, Reader, Source, SourceError, shown
+from lossgap.runs.document import shown
+from lossgap.runs.readers.base import NO, Reader, Source, SourceError
 from lossgap.settings import did_you_mean, one_line
 
 FORMATS: dict[str, str] = {
@@ -17,6 +18,18 @@ FORMATS: dict[str, str] = {
     "build-nanogpt": "build_nanogpt",
     "llmc": "llmc",
     "modded-nanogpt": "modded_nanogpt",
+    "litgpt": "litgpt",
+    "torchtitan": "torchtitan",
+    "huggingface": "huggingface",
+    "llms-from-scratch": "llms_from_scratch",
+    "word-language-model": "word_language_model",
+    "lightning": "lightning",
+    "keras": "keras",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb_folder",
+    "mlflow": "mlflow_store",
+    "jsonl": "jsonl",
+    "csv": "csv_table",
 }
 
 

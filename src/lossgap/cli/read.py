@@ -1,0 +1,252 @@
+"""`lossgap read RUN`: what a log contains, and how it was understood."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lossgap.config_file import printable
+from lossgap.errors import ConfigError
+from lossgap.runs.document import plain
+from lossgap.runs.readers.detect import FORMATS
+from lossgap.runs.readers.source import load_runs
+from lossgap.runs.run import Run
+from lossgap.settings import build, one_line, parse_arguments, setting
+
+SCHEMA = "lossgap.read/1"
+ITER_METRICS = ("loss", "lr", "grad_norm", "tokens", "seconds", "ms", "mfu")
+EVAL_METRICS = ("train_loss", "val_loss", "val_bpb", "train_se", "val_se")
+SMALLEST_IS_BEST = ("loss", "bpb", "ppl", "perplexity")
+SHOWN_NOTES = 20
+
+USAGE = f"""usage: lossgap read RUN [--key=value ...]
+
+Shows what a run contains: its format, settings, metrics with their ranges, what was inferred, and how many
+lines were not understood. RUN is a run folder, a checkpoint, a log (PATH#2 for its second run), a figures file,
+a config file, a preset, or - for the standard input.
+
+  --format=NAME          read it as NAME: {", ".join(FORMATS)}
+  --config=FILE          settings that the log does not say, from a config file or preset
+  --set=NAME=VALUE,...   settings, given here
+  --device=TEXT          the hardware
+  --columns=ROLE:NAME,.. columns of a table, e.g. iter:step,val_loss:eval/loss
+  --max_iter_rows=N      iteration rows kept; more are thinned to equal blocks (default 2,000,000)
+  --json                 one JSON document (schema {SCHEMA})"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of `lossgap read`."""
+
+    format: str = setting("", "the format; empty is detected")
+    config: str = setting("", "config file or preset with settings that the log does not say")
+    set: str = setting("", "settings as name=value, comma separated")
+    device: str = setting("", "the hardware, in words")
+    columns: str = setting("", "columns of a table as role:name, comma separated")
+    max_iter_rows: int = setting(2_000_000, "iteration rows kept; more are thinned", "rows")
+    json: bool = setting(False, "one JSON document instead of tables")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show one run, or every run of a log. Raises SourceError, ConfigError, CheckpointError."""
+    given = parse_arguments(argv, Options)
+    if given.help:
+        print(USAGE)
+        return 0
+    options = build(Options, given)
+    if len(given.positionals) != 1:
+        raise ConfigError("too-many-arguments", f"lossgap read takes one RUN, {len(given.positionals)} were given")
+    if options.max_iter_rows < 1000:
+        raise ConfigError("bad-setting", f"--max_iter_rows={options.max_iter_rows}: must be at least 1000")
+    runs = load_runs(
+        given.positionals[0],
+        format=options.format or None,
+        config=options.config or None,
+        set=[part for part in options.set.split(",") if part.strip()],
+        device=options.device or None,
+        columns=parse_columns(options.columns),
+        max_iter_rows=options.max_iter_rows,
+    )
+    if options.json:
+        print(json.dumps(document(given.positionals[0], runs), allow_nan=False))
+    else:
+        console = Console()
+        for run in runs:
+            _show(console, run, len(runs))
+    return 0
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """`iter:step,val_loss:eval/loss` as a mapping. Raises ConfigError `bad-columns`."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        if not part.strip():
+            continue
+        role, colon, name = part.partition(":")
+        if not colon or not name:
+            raise ConfigError("bad-columns", f"--columns={one_line(text)}: write role:name, e.g. iter:step")
+        found[role.strip()] = name.strip()
+    return found
+
+
+def document(source: str, runs: Sequence[Run]) -> dict[str, object]:
+    """The JSON document of `lossgap read --json`."""
+    return {"schema": SCHEMA, "source": _text(source), "format": runs[0].format, "runs": [_run(run) for run in runs]}
+
+
+def _run(run: Run) -> dict[str, object]:
+    found = {
+        "number": run.number,
+        "name": run.name,
+        "format": run.format,
+        "status": run.status,
+        "device": run.device,
+        "metrics": dict(metrics(run)),
+        "config": run.config,
+        "config_sources": run.config_sources,
+        "inferred": [asdict(item) for item in run.inferred],
+        "tokens_per_iter": run.tokens_per_iter,
+        "parameters": run.parameters,
+        "corpus": run.corpus,
+        "seams": run.seams,
+        "not_understood": asdict(run.not_understood),
+        "damaged": run.damaged_lines,
+        "thinned": asdict(run.thinned) if run.thinned else None,
+        "notes": [asdict(note) for note in run.notes],
+    }
+    return _clean(plain(found))  # type: ignore[return-value]
+
+
+def _clean(value: object) -> object:
+    """Texts that can be encoded: names come from strangers."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        return {_text(key): _clean(item) for key, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def metrics(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`iters.loss`, `evals.val_loss`, `others.NAME`: first, last, best, lowest, highest, count and what they mean."""
+    for table, frame, names in (("iters", run.iters, ITER_METRICS), ("evals", run.evals, EVAL_METRICS)):
+        for name in names:
+            yield from _metric(run, f"{table}.{name}", frame.select("iter", "line", value=pl.col(name)))
+    for (name,), frame in run.others.group_by(["metric"], maintain_order=True):
+        yield from _metric(run, f"others.{name}", frame.select("iter", "line", "value"))
+
+
+def _metric(run: Run, name: str, frame: pl.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    frame = frame.filter(pl.col("value").is_not_null())
+    if frame.is_empty():
+        return
+    values = frame["value"]
+    best = values.arg_min() if any(word in name.lower() for word in SMALLEST_IS_BEST) else None
+    meaning = run.series.get(name)
+    yield (
+        name,
+        {
+            "first": _point(frame, 0),
+            "last": _point(frame, -1),
+            "best": None if best is None else _point(frame, best),
+            "lowest": values.min(),
+            "highest": values.max(),
+            "count": frame.height,
+            "means": None if meaning is None else asdict(meaning),
+        },
+    )
+
+
+def _point(frame: pl.DataFrame, at: int) -> dict[str, object]:
+    iteration, line, value = frame.select("iter", "line", "value").row(at)
+    return {"iter": iteration, "line": line, "value": value}
+
+
+# ---------------------------------------------------------------------------------------------
+# For people
+
+
+def _show(console: Console, run: Run, count: int) -> None:
+    which = f"#{run.number} of {count}: " if count > 1 else ""
+    _say(console, f"{which}{run.name}: {run.format}, {run.iters.height:,} iterations, {run.evals.height:,} evaluations")
+    for label, value in (("status", run.status), ("device", run.device), ("tokens per iteration", run.tokens_per_iter)):
+        if value not in (None, "unknown"):
+            _say(console, f"  {label}: {value:,}" if isinstance(value, int) else f"  {label}: {value}")
+    table = _metrics_table(run)
+    if table.row_count:
+        console.print(table)
+    for name, found in metrics(run):
+        if found["means"] is not None and found["means"]["kind"] != "unknown":
+            means = found["means"]
+            mode = "" if means["mode"] == "unknown" else f", {means['mode']} mode"
+            digits = "" if means["digits"] is None else f", {means['digits']} decimals"
+            _say(console, f"  {name}: {means['kind']} of {means['split']}{mode}, {means['unit']}{digits}")
+    _show_settings(console, run)
+    for note in run.notes[:SHOWN_NOTES]:
+        _say(console, f"  note: {note.text}{_lines(note.lines)}")
+    if len(run.notes) > SHOWN_NOTES:
+        _say(console, f"  and {len(run.notes) - SHOWN_NOTES} more notes (--json has all)")
+    for seam in run.seams:
+        if isinstance(seam, Mapping):
+            _say(console, f"  seam: goes on at iteration {seam.get('iter')} ({seam.get('why')})")
+    misread = run.not_understood
+    _say(console, f"  {misread.count:,} lines not understood{_lines(misread.lines)}, {run.damaged_lines:,} damaged")
+
+
+def _show_settings(console: Console, run: Run) -> None:
+    if run.config:
+        stated = ", ".join(f"{name}={_short(value)}" for name, value in run.config.items())
+        _say(console, f"  settings: {stated}")
+    by_reason: dict[str, list[str]] = {}
+    for item in run.inferred:
+        other = f" (or {', '.join(_short(value) for value in item.alternatives)})" if item.alternatives else ""
+        by_reason.setdefault(item.why, []).append(f"{item.name}={_short(item.value)}{other}")
+    for why, items in by_reason.items():
+        _say(console, f"  inferred: {', '.join(items)}: {why}")
+
+
+def _metrics_table(run: Run) -> Table:
+    table = Table(box=None, header_style="bold")
+    for heading in ("metric", "rows", "first", "last", "best", "lowest", "highest"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True, overflow="fold")
+    for name, found in metrics(run):
+        cells = [
+            name, f"{found['count']:,}", _at(found["first"]), _at(found["last"]), _at(found["best"]),
+            _value(found["lowest"]), _value(found["highest"]),
+        ]  # fmt: skip
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _at(point: Mapping[str, object] | None) -> str:
+    return "" if point is None else f"{_value(point['value'])} @{point['iter']}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float) and value and (abs(value) < 1e-3 or abs(value) >= 1e7):
+        return f"{value:.4g}"
+    return f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _short(value: object) -> str:
+    return one_line(str(value), 60)
+
+
+def _lines(lines: Sequence[int]) -> str:
+    return f" (line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))})" if lines else ""
+
+
+def _say(console: Console, line: str) -> None:
+    """A line for people: foreign text is neither markup nor control codes."""
+    console.print(printable(line.replace("\n", " ")), markup=False, highlight=False, soft_wrap=True)

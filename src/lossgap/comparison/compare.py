@@ -1,0 +1,82 @@
+"""Comparing runs: facts, alignment, noise, verdict, findings, what to do next.
+
+    compare(control, test, margin=0.01) -> Comparison
+
+`control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log file, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lossgap.comparison.alignment import align
+from lossgap.comparison.comparison import Comparison
+from lossgap.comparison.differences import compare_settings
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Pair, Rule, find
+from lossgap.comparison.noise import noise
+from lossgap.comparison.ranking import next_steps, rank
+from lossgap.comparison.verdict import MARGIN, judge
+from lossgap.errors import ConfigError
+from lossgap.runs.run import Run
+
+
+def compare(
+    control: Run | Path | str,
+    test: Run | Path | str,
+    *,
+    margin: float = MARGIN,
+    max_gap: float | None = None,
+    rules: Sequence[Rule] | None = None,
+    sources: tuple[str, str] | None = None,
+) -> Comparison:
+    """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
+
+    `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `rules` are by default
+    all of them; `sources` are names of the runs for the commands that the answer proposes. Raises ConfigError
+    `bad-margin`, and what reading a run raises.
+    """
+    if not 0 <= margin < float("inf"):
+        raise ConfigError("bad-margin", f"--margin={margin}: the margin must be a number of at least 0, e.g. {MARGIN}")
+    runs = tuple(item if isinstance(item, Run) else _load(item) for item in (control, test))
+    named = sources or tuple(str(item.path) if isinstance(item, Run) else str(item) for item in (control, test))
+    first, second = Facts.of(runs[0]), Facts.of(runs[1])
+    alignment = align(first, second)
+    chance = noise(first, second, alignment)
+    gap = alignment.gap("last")
+    verdict = judge(gap, chance, alignment, margin)
+    settings = compare_settings(first, second)
+    pair = Pair(control=first, test=second, alignment=alignment, noise=chance, settings=settings)
+    findings, ruled_out = rank(find(pair, rules), gap, verdict)
+    both = (named[0], named[1])
+    can_evaluate = all(has_checkpoint(run) for run in runs)
+    return Comparison(
+        control=first,
+        test=second,
+        control_source=both[0],
+        test_source=both[1],
+        alignment=alignment,
+        noise=chance,
+        verdict=verdict,
+        settings=settings,
+        findings=findings,
+        ruled_out=ruled_out,
+        next=next_steps(findings, verdict, both, reevaluate=can_evaluate),
+        max_gap=max_gap,
+    )
+
+
+def _load(source: Path | str) -> Run:
+    from lossgap.runs.readers.source import load_run
+
+    return load_run(source)
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Whether the run's folder holds a checkpoint, ours or nanoGPT's. Looks at names only."""
+    folder = run.path if run.path.is_dir() else run.path.parent
+    if run.path.suffix == ".pt":
+        return run.path.is_file()
+    # A log beside somebody's checkpoint may be of another run; a run folder is one run's.
+    return run.format == "lossgap" and run.path.is_dir() and any(folder.glob("ckpt*.pt"))

@@ -1,0 +1,74 @@
+"""`Comparison`: everything that is said of two runs. A plain record; renderers turn it into text, JSON or a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossgap.comparison.alignment import Alignment
+from lossgap.comparison.differences import Settings
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Finding, RuledOut
+from lossgap.comparison.noise import Noise
+from lossgap.comparison.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command that would settle something, and what."""
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """Two runs: `control`, and `test`, of which the gap (test minus control) is asked."""
+
+    control: Facts
+    test: Facts
+    control_source: str
+    """What the user named it: the argument of the command line."""
+    test_source: str
+    alignment: Alignment
+    noise: Noise
+    """Of the gap of the last values."""
+    verdict: Verdict
+    settings: Settings
+    findings: tuple[Finding, ...]
+    """Causes first, strongest first; then remarks in the order of their rules."""
+    ruled_out: tuple[RuledOut, ...]
+    next: tuple[Step, ...]
+    max_gap: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """Test minus control of the last values, in the unit of the metric; None if there is none."""
+        return self.alignment.gap("last")
+
+    @property
+    def causes(self) -> tuple[Finding, ...]:
+        """The findings that explain the gap, strongest first."""
+        return tuple(item for item in self.findings if item.role == "cause")
+
+    @property
+    def remarks(self) -> tuple[Finding, ...]:
+        """The other findings."""
+        return tuple(item for item in self.findings if item.role == "remark")
+
+    @property
+    def exit_code(self) -> int:
+        """0; with `max_gap`: 3 if it cannot be judged, 2 if the upper end of the 95% interval exceeds it.
+
+        What cannot be judged is an inconclusive or not-comparable pair, whatever its interval.
+        """
+        if self.max_gap is None:
+            return 0
+        if self.verdict.word in ("inconclusive", "not-comparable") or self.verdict.interval is None:
+            return 3
+        return 2 if self.verdict.interval[1] > self.max_gap else 0
+
+
+def exit_code(comparisons: tuple[Comparison, ...]) -> int:
+    """The exit code of several: 2 if one exceeds its threshold, else 3 if one cannot be judged, else 0."""
+    codes = {item.exit_code for item in comparisons}
+    return next((code for code in (2, 3) if code in codes), 0)

@@ -1,0 +1,192 @@
+"""Which loss of two runs is compared, in which unit; or why none is.
+
+In this order: val loss of both; val in bits per byte of both (or of one, where the other can be converted); the train
+split in evaluation mode; the loss that iterations print. A val loss is never held against a train loss, nor a loss
+with dropout against one without.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from lossgap.comparison.curve import Curve, blocks
+from lossgap.comparison.fact import Known, Unknown
+from lossgap.comparison.facts import Facts
+
+TRAIN_POINTS = 100
+"""Points that a curve of printed iteration losses is averaged into."""
+
+GPT2_VOCABULARY = range(50_257, 50_305)
+"""GPT-2's tokenizer: 50,257 tokens, in many models padded up to 50,304."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Metric:
+    """The loss that is compared, and both curves of it in the same unit."""
+
+    name: str
+    """val_loss, train_loss."""
+    mode: str
+    """eval; train means with dropout; unknown."""
+    unit: str
+    """nats/token or nats/byte."""
+    control: Curve
+    test: Curve
+    control_factor: float = 1.0
+    """What the control's logged values were multiplied by to have this unit."""
+    test_factor: float = 1.0
+    assumptions: tuple[str, ...] = ()
+    """What had to be assumed to compare them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoMetric:
+    """Why the two runs share no loss, and what would change that."""
+
+    why: str
+    remedy: str
+
+
+def metric(control: Facts, test: Facts) -> Metric | NoMetric:
+    """The loss that both runs have."""
+    for choose in (_val, _bits, _train_eval, _train):
+        found = choose(control, test)
+        if found is not None:
+            return found
+    return _nothing_shared(control, test)
+
+
+def _nothing_shared(control: Facts, test: Facts) -> NoMetric:
+    has = {
+        name: facts.val is not None or facts.bpb is not None for name, facts in (("control", control), ("test", test))
+    }
+    if any(has.values()):
+        without = next(name for name, has_val in has.items() if not has_val)
+        other = "test" if without == "control" else "control"
+        return NoMetric(
+            why=f"{other} has a val loss and {without} has none; a val loss and a train loss measure different things",
+            remedy=f"Give a log of {without} with its evaluations.",
+        )
+    empty = [name for name, facts in (("control", control), ("test", test)) if facts.last_iter is None]
+    if empty:
+        return NoMetric(
+            why=f"{' and '.join(empty)} {'have' if len(empty) > 1 else 'has'} no losses in the record",
+            remedy="Give a log with losses; `lossgap read` shows what was understood.",
+        )
+    return NoMetric(
+        why="the two logs have no loss of the same kind (split, dropout on or off)",
+        remedy="Evaluate both checkpoints alike with --reevaluate, or give logs with val losses.",
+    )
+
+
+def _val(control: Facts, test: Facts) -> Metric | NoMetric | None:
+    first, second = control.val, test.val
+    if first is None or second is None:
+        return None
+    modes = first.meaning.mode, second.meaning.mode
+    if "train" in modes and modes[0] != modes[1]:
+        return NoMetric(
+            why="one val loss is taken with dropout and the other without",
+            remedy="Evaluate both checkpoints alike with --reevaluate.",
+        )
+    mode = next((item for item in modes if item != "unknown"), "unknown")
+    return _in_one_unit("val_loss", mode, first, second, control, test)
+
+
+def _bits(control: Facts, test: Facts) -> Metric | NoMetric | None:
+    """Val losses of which at least one is in bits per byte."""
+    first, second = control.val or control.bpb, test.val or test.bpb
+    if control.bpb is not None and test.bpb is not None:
+        first, second = control.bpb, test.bpb
+    if first is None or second is None:
+        return None
+    return _in_one_unit("val_loss", "eval", first, second, control, test)
+
+
+def _train_eval(control: Facts, test: Facts) -> Metric | NoMetric | None:
+    first, second = control.train_eval, test.train_eval
+    if first is None or second is None or control.val is not None or test.val is not None:
+        return None
+    return _in_one_unit("train_loss", "eval", first, second, control, test)
+
+
+def _train(control: Facts, test: Facts) -> Metric | NoMetric | None:
+    first, second = control.train, test.train
+    has_val = any(facts.val is not None or facts.bpb is not None for facts in (control, test))
+    if first is None or second is None or has_val:
+        return None
+    kinds = first.meaning.kind, second.meaning.kind
+    if kinds[0] != kinds[1] and "run-mean" in kinds:
+        return NoMetric(
+            why="one log gives the mean loss over the whole run so far, the other the loss at each iteration",
+            remedy="Give a log of both with the same kind of loss.",
+        )
+    return _in_one_unit("train_loss", "train", blocks(first, TRAIN_POINTS), blocks(second, TRAIN_POINTS), control, test)
+
+
+# ---------------------------------------------------------------------------------------------
+# Units
+
+
+def _in_one_unit(
+    name: str, mode: str, first: Curve, second: Curve, control: Facts, test: Facts
+) -> Metric | NoMetric | None:
+    bits = [item.meaning.unit == "bits/byte" for item in (first, second)]
+    tokenizers = _tokenizers(control, test)
+    if not any(bits) and not isinstance(tokenizers, NoMetric):
+        return Metric(name=name, mode=mode, unit="nats/token", control=first, test=second, assumptions=tokenizers)
+    factors = []
+    for label, facts, is_bits in zip(("control", "test"), (control, test), bits, strict=True):
+        factor = _per_byte(facts, is_bits)
+        if isinstance(factor, Unknown):
+            unknown = f"{label} is in nats per token and its bytes per token are not known"
+            return tokenizers if isinstance(tokenizers, NoMetric) else NoMetric(why=unknown, remedy=_SAY_DATASET)
+        factors.append(factor.value)
+    if isinstance(tokenizers, NoMetric) and not _same_text(control, test):
+        return tokenizers
+    return Metric(
+        name=name,
+        mode=mode,
+        unit="nats/byte",
+        control=scaled(first, factors[0]),
+        test=scaled(second, factors[1]),
+        control_factor=factors[0],
+        test_factor=factors[1],
+    )
+
+
+_SAY_DATASET = "Say which corpus it is (--set RUN.dataset=...), or give val losses in bits per byte of both."
+
+
+def _per_byte(facts: Facts, is_bits: bool) -> Known[float] | Unknown:
+    if is_bits:
+        return Known(math.log(2), "computed", "ln 2 nats per bit")
+    per_token = facts.bytes_per_token
+    if isinstance(per_token, Unknown):
+        return per_token
+    return Known(1 / per_token.value, per_token.evidence, per_token.how)
+
+
+def _tokenizers(control: Facts, test: Facts) -> tuple[str, ...] | NoMetric:
+    """What is assumed if both have the same tokenizer, as far as known; why not if they do not."""
+    first, second = control.vocab_size.value, test.vocab_size.value
+    if first is None or second is None:
+        names = " and ".join(name for name, size in (("control", first), ("test", second)) if size is None)
+        return (f"the vocabulary of {names} is not in the record; it is taken to be that of the other",)
+    if first == second or (first in GPT2_VOCABULARY and second in GPT2_VOCABULARY):
+        return ()
+    return NoMetric(
+        why=f"different tokenizers ({first:,} and {second:,} tokens): a token of the one is not a token of the other",
+        remedy="Compare nats per byte of the same text: " + _SAY_DATASET[0].lower() + _SAY_DATASET[1:],
+    )
+
+
+def _same_text(control: Facts, test: Facts) -> bool:
+    first, second = control.corpus_text.value, test.corpus_text.value
+    return first is not None and first == second
+
+
+def scaled(curve: Curve, factor: float) -> Curve:
+    """The curve with its values in another unit."""
+    return replace(curve, values=curve.values * factor, errors=curve.errors * factor)

@@ -1,0 +1,86 @@
+"""Which findings are causes, in which order, and what to do next.
+
+1. A pair without a gap has no cause: with an equivalent verdict, or a gap inside its known noise, causes become
+   remarks. While the noise is unknown and the gap not beyond its bound, a cause that follows from the settings stays,
+   at most `likely`; one that is inferred from the curves stays only if its rule is sure of it, as `possible`.
+2. A cause whose expected effect has the sign against the gap's does not explain it: it becomes a remark that says so.
+3. Causes are ordered by strength, then by the size of their expected effect, then by the order of their rules.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lossgap.comparison.comparison import Step
+from lossgap.comparison.finding import STRENGTHS, Finding, RuledOut
+from lossgap.comparison.verdict import Verdict
+
+AGAINST = "It works against this gap, so it is no cause of it."
+NO_GAP = "There is no gap beyond the noise that it could be the cause of."
+
+
+def rank(
+    results: Iterable[Finding | RuledOut], gap: float | None, verdict: Verdict
+) -> tuple[tuple[Finding, ...], tuple[RuledOut, ...]]:
+    """Findings (causes first, strongest first; remarks in firing order), and what was ruled out."""
+    found = [_judged(item, gap, verdict) for item in results if isinstance(item, Finding)]
+    causes = [item for item in found if item.role == "cause"]
+    remarks = [item for item in found if item.role == "remark"]
+    causes.sort(key=lambda item: (STRENGTHS.index(item.strength), -abs(item.effect or 0.0), item.order, item.id))
+    known = {item.id for item in causes}
+    # What a rule found beside what it ruled out stands; the other is then no news.
+    ruled = tuple(item for item in results if isinstance(item, RuledOut) and item.id not in known)
+    return (*causes, *remarks), ruled
+
+
+def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
+    if item.role != "cause" or verdict.word == "not-comparable":
+        return item
+    if verdict.word == "equivalent" or (verdict.word == "inconclusive" and not verdict.bounded):
+        return _as_remark(item, NO_GAP)
+    if item.effect is not None and gap is not None and item.effect * gap < 0:
+        return _as_remark(item, AGAINST)
+    if verdict.word == "inconclusive":
+        if item.evidence in ("measured", "computed"):
+            return replace(item, strength="likely") if item.strength == "strong" else item
+        return replace(item, strength="possible") if item.strength == "strong" else _as_remark(item, NO_GAP)
+    return item
+
+
+def _as_remark(item: Finding, because: str) -> Finding:
+    return replace(item, role="remark", text=f"{item.text} {because}")
+
+
+# ---------------------------------------------------------------------------------------------
+# Next
+
+MOST_STEPS = 5
+
+
+def next_steps(
+    findings: Sequence[Finding], verdict: Verdict, sources: tuple[str, str], *, reevaluate: bool
+) -> tuple[Step, ...]:
+    """Commands that would settle what is open: those of the causes first, at most `MOST_STEPS`.
+
+    `reevaluate` says whether both runs have checkpoints that can be evaluated like for like.
+    """
+    steps: list[Step] = []
+    pair = " ".join(shlex.quote(source) for source in sources)
+    if reevaluate and verdict.word != "equivalent":
+        why = "evaluates both models on the whole val split at one context, so that the measurement is the same"
+        steps.append(Step(command=f"lossgap compare {pair} --reevaluate", why=why))
+    steps += [Step(command=item.command, why=item.settle or item.title) for item in findings if item.command]
+    lacking = list(dict.fromkeys(need for item in findings for need in item.needs))
+    if lacking:
+        gives = " ".join(f"--set {need}=..." for need in lacking[:6])
+        more = f" (and {len(lacking) - 6} more)" if len(lacking) > 6 else ""
+        titles = "; ".join(dict.fromkeys(item.title for item in findings if item.needs))
+        steps.append(
+            Step(command=f"lossgap compare {pair} {gives}", why=f"settings that the logs lack{more}: {titles}")
+        )
+    first: dict[str, Step] = {}
+    for step in steps:
+        first.setdefault(step.command, step)
+    return tuple(first.values())[:MOST_STEPS]

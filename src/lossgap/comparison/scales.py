@@ -1,0 +1,139 @@
+"""Where an iteration of a run lies in tokens, passes over the data, FLOPs, seconds and learning-rate phase.
+
+At iteration i, i updates are done, so i x (tokens per update) tokens are read. Time is that of the training alone:
+our own record says it; nanoGPT prints the time of single iterations, where that of an evaluating one contains the
+evaluation and the first contains compilation, so those count as the median of the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from lossgap.comparison import nanogpt
+from lossgap.comparison.curve import Scale, linear, tabulated
+from lossgap.comparison.fact import Fact, Known, Unknown, derive
+
+if TYPE_CHECKING:
+    from lossgap.comparison.facts import Facts
+
+Name = Literal["iterations", "tokens", "passes", "flops", "seconds", "phase"]
+NAMES: tuple[Name, ...] = ("iterations", "tokens", "passes", "flops", "seconds", "phase")
+_BATCH_SETTINGS = frozenset({"batch_size", "block_size", "gradient_accumulation_steps"})
+
+
+def scale(facts: Facts, name: Name) -> Fact[Scale]:
+    """The scale `name` of a run."""
+    if name == "iterations":
+        return Known(linear(name, "iterations", 1.0), "stated", "the record")
+    if name == "tokens":
+        return _tokens(facts)
+    if name == "passes":
+        return _times(_tokens(facts), "passes", "passes over the train split", facts.train_tokens, divide=True)
+    if name == "flops":
+        per_token = derive("FLOPs per token", lambda f, n: f / n, facts.flops_per_iter, facts.tokens_per_iter)
+        return _times(_tokens(facts), "flops", "FLOPs", per_token)
+    if name == "seconds":
+        return _seconds(facts)
+    return derive("iteration / lr_decay_iters", lambda n: linear(name, "of the horizon", 1 / n), facts.horizon)
+
+
+def _times(tokens: Fact[Scale], name: str, unit: str, factor: Fact[float], *, divide: bool = False) -> Fact[Scale]:
+    def scaled(source: Scale, by: float) -> Scale:
+        times = 1 / by if divide else by
+        return Scale(name, unit, lambda iters: source.at(iters) * times)
+
+    return derive(unit, scaled, tokens, factor)
+
+
+def _tokens(facts: Facts) -> Fact[Scale]:
+    """Constant tokens per update, unless a resumed leg changed the batch: then what the rows say."""
+    logged = facts.run.iters.filter(pl.col("tokens").is_not_null() & pl.col("iter").is_not_null())
+    changed = any(_BATCH_SETTINGS & _changes(seam) for seam in facts.run.seams)
+    if logged.height > 1 and (changed or not facts.tokens_per_iter.known):
+        rows = logged.unique(subset="iter", keep="last").sort("iter")
+        # A row's tokens include its own batch, so they are those before the next iteration.
+        shift = 1.0 if facts.is_own else 0.0
+        at, tokens = rows["iter"].to_numpy() + shift, rows["tokens"].to_numpy().astype(float)
+        if facts.is_own:
+            at, tokens = np.insert(at, 0, 0.0), np.insert(tokens, 0, 0.0)
+        if (np.diff(tokens) >= 0).all():
+            return Known(tabulated("tokens", "tokens", at, tokens), "stated", "the tokens that the rows say")
+    return derive("tokens per update x updates", lambda n: linear("tokens", "tokens", n), facts.tokens_per_iter)
+
+
+def _changes(seam: object) -> set[str]:
+    changed = seam.get("changed") if isinstance(seam, dict) else None
+    names = [item.get("setting") for item in changed if isinstance(item, dict)] if isinstance(changed, list) else []
+    return {name for name in names if isinstance(name, str)}
+
+
+def _seconds(facts: Facts) -> Fact[Scale]:
+    rows = facts.run.iters.filter(pl.col("iter").is_not_null())
+    for column, read in (("seconds", _logged_seconds), ("ms", _summed_seconds)):
+        usable = rows.filter(pl.col(column).is_not_null()).unique(subset="iter", keep="last").sort("iter")
+        if usable.height > 1:
+            return read(facts, usable)
+    return Unknown("the record has no times of iterations")
+
+
+def _logged_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
+    seconds = rows["seconds"].to_numpy()
+    if (np.diff(seconds) < 0).any():
+        return Unknown("the seconds in the record go back")
+    # Our rows give the seconds after their update: those before the next iteration.
+    shift = 1.0 if facts.is_own else 0.0
+    at = rows["iter"].to_numpy() + shift
+    if facts.is_own:
+        at, seconds = np.insert(at, 0, 0.0), np.insert(seconds, 0, 0.0)
+    return Known(tabulated("seconds", "s", at, seconds), "stated", "the seconds that the rows say")
+
+
+def _summed_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
+    iters, ms = rows["iter"].to_numpy(), rows["ms"].to_numpy().astype(float)
+    evaluating = np.isin(iters, facts.run.evals["iter"].drop_nulls().to_numpy())
+    evaluating[0] = True
+    plain = ms[~evaluating]
+    if not len(plain):
+        return Unknown("every time that the record has contains an evaluation or compilation")
+    ms[evaluating] = np.minimum(ms[evaluating], np.median(plain))
+    steps = np.diff(iters)
+    # A printed time stands for the iterations since the one printed before it.
+    seconds = np.concatenate(([0.0], np.cumsum(ms[1:] * steps))) / 1000 + iters[0] * ms[0] / 1000
+    how = "times of the printed iterations, without those that contain an evaluation or compilation"
+    return Known(tabulated("seconds", "s", iters.astype(float), seconds), "computed", how)
+
+
+def learning_rate(facts: Facts, iteration: float) -> Fact[float]:
+    """The learning rate: the row of that iteration if there is one, else nanoGPT's schedule."""
+    rows = facts.run.iters.filter(pl.col("lr").is_not_null() & (pl.col("iter") == iteration))
+    if rows.height:
+        return Known(float(rows["lr"][-1]), "stated", "the record's row")
+    if facts.decay_lr.value is False:
+        return facts.learning_rate
+    return derive(
+        "nanoGPT's schedule",
+        lambda peak, low, warm, end: nanogpt.learning_rate(
+            iteration, learning_rate=peak, min_lr=low, warmup_iters=warm, lr_decay_iters=end, decay_lr=True
+        ),
+        facts.learning_rate,
+        facts.min_lr,
+        facts.warmup_iters,
+        facts.horizon,
+    )
+
+
+def decayed(facts: Facts, iteration: float) -> Fact[float]:
+    """(learning_rate - lr) / (learning_rate - min_lr) after the warm-up, 0 before."""
+
+    def part(lr: float, peak: float, low: float, warm: int) -> float:
+        if iteration < warm or peak == low:
+            return 0.0
+        return min(1.0, max(0.0, (peak - lr) / (peak - low)))
+
+    if facts.decay_lr.value is False:
+        return Unknown("the learning rate is constant")
+    rate = learning_rate(facts, iteration)
+    return derive("from the schedule", part, rate, facts.learning_rate, facts.min_lr, facts.warmup_iters)

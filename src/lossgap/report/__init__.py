@@ -1,0 +1,1 @@
+"""Renderers: a Comparison as text for people, or as a JSON document."""

@@ -1,0 +1,225 @@
+"""A `Comparison` for people: the table, the gap and its verdict, ranked causes, what was ruled out, what to do next.
+
+Names, settings and log text come from strangers: they are shown as text, never read as markup, and control characters
+are made visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from lossgap.comparison.comparison import Comparison
+from lossgap.comparison.differences import Setting
+from lossgap.comparison.finding import Finding
+from lossgap.comparison.metric import Metric
+from lossgap.report.table import INFERRED, equal, lines
+from lossgap.runs.run import Run
+from lossgap.settings import short
+
+WORDS = {
+    "different": "different: there is a gap beyond the noise",
+    "equivalent": "equivalent: no gap beyond the margin",
+    "inconclusive": "inconclusive: the noise is too large to say",
+    "not-comparable": "not comparable",
+}
+_STYLES = {"different": "bold red", "equivalent": "bold green", "inconclusive": "bold yellow", "not-comparable": "bold"}
+
+
+def show(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Print the answer; several comparisons one after the other."""
+    for number, found in enumerate(comparisons):
+        if number:
+            console.print()
+            console.rule(style="dim")
+        _show(found, console)
+
+
+def _show(found: Comparison, console: Console) -> None:
+    for side, facts in (("control", found.control), ("test", found.test)):
+        run = facts.run
+        origin = f"{run.format}{f', run {run.number}' if run.number > 1 else ''}"
+        console.print(_joined((f"{side:<8}", "bold"), (visible(run.name), ""), (f"  {visible(origin)}", "dim")))
+        _inferred(run, console)
+    console.print()
+    console.print(_table(found))
+    if any(INFERRED in cell for line in lines(found) for cell in (line.control, line.test)):
+        console.print(_joined((f"{INFERRED} inferred, not stated in the record", "dim")))
+    same = equal(found)
+    if same:
+        console.print(_joined(("Equal in both: ", "dim"), (visible(", ".join(same)), "dim")))
+    console.print()
+    _gap(found, console)
+    _findings(found, console)
+    _ruled_out(found, console)
+    _settings(found, console)
+    _next(found, console)
+
+
+def _inferred(run: Run, console: Console) -> None:
+    """What was concluded, one line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for item in run.inferred:
+        reasons.setdefault(item.why, []).append(f"{item.name} = {short(item.value)}")
+    for why, said in reasons.items():
+        what = said[0] if len(said) == 1 else f"{len(said)} settings"
+        _indented(console, f"inferred: {what} ({why})", 9, style="dim")
+
+
+def _table(found: Comparison) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("metric", overflow="fold")
+    table.add_column("control", justify="right", overflow="fold")
+    table.add_column("test", justify="right", overflow="fold")
+    table.add_column("why", overflow="fold", ratio=1)
+    for line in lines(found):
+        table.add_row(*(Text(visible(cell)) for cell in (line.metric, line.control, line.test, line.why)))
+    return table
+
+
+def _gap(found: Comparison, console: Console) -> None:
+    metric, verdict, gap = found.alignment.metric, found.verdict, found.gap
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+
+    def row(label: str, text: str, style: str = "") -> None:
+        grid.add_row(label, Text(visible(text), style=style))
+
+    if isinstance(metric, Metric) and gap is not None:
+        row("gap", f"{gap:+.4f} {metric.unit} (test minus control), {_chance(found)}")
+    row("verdict", WORDS[verdict.word], _STYLES[verdict.word])
+    for reason in verdict.reasons:
+        row("", _sentence(reason))
+    if isinstance(metric, Metric):
+        for assumption in metric.assumptions:
+            row("", f"Assumed: {assumption}.")
+    label = "noise"
+    for text in _noise(found):
+        row(label, text)
+        label = ""
+    console.print(grid)
+
+
+def _chance(found: Comparison) -> str:
+    error, bound = found.noise.standard_error, found.noise.bound
+    if error is not None:
+        return f"standard error {error:.4f}"
+    return "standard error unknown" + (f", taken to be at most {bound:.4f}" if bound is not None else "")
+
+
+def _noise(found: Comparison) -> list[str]:
+    """The parts of the standard error; the two runs' parts on one line where they are alike."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for part in found.noise.parts:
+        kind, _, run = part.name.rpartition(" of ")
+        if part.standard_error is not None:
+            size = f"{part.standard_error:.2g}"
+        else:
+            size = f"unknown, taken to be at most {part.bound:.2g}" if part.bound is not None else "unknown"
+        alike.setdefault((kind, size, part.how), []).append(run)
+    rows = []
+    for (kind, size, how), runs in alike.items():
+        rows.append(f"{kind} of {' and '.join(runs)}: {size} ({how})" if kind else f"{runs[0]}: {size} ({how})")
+    reasons = {part.bound_reason: part.bound for part in found.noise.unknown if part.bound_reason}
+    rows += [f"{bound:.2g} is {reason}." for reason, bound in reasons.items()]
+    if found.noise.paired:
+        rows.append(f"Both evaluated the same windows ({found.noise.paired}).")
+    return rows
+
+
+def _findings(found: Comparison, console: Console) -> None:
+    if found.causes:
+        _heading(console, "causes, strongest first")
+        for number, item in enumerate(found.causes, 1):
+            _finding(console, item, f"{number}. ")
+    elif found.verdict.is_gap:
+        _heading(console, "causes")
+        _indented(console, "None that these two records support.", 3)
+    if found.remarks:
+        _heading(console, "remarks")
+        for item in found.remarks:
+            _finding(console, item, "-  ")
+
+
+def _finding(console: Console, item: Finding, bullet: str) -> None:
+    level = f"{item.strength}, {item.evidence}" if item.role == "cause" else item.evidence
+    head = _joined((bullet, ""), (visible(item.title), "bold"), (f"  [{level}]", "dim"))
+    console.print(head)
+    _indented(console, item.text, 3)
+    if item.settle:
+        _indented(console, f"To settle it: {item.settle}", 3)
+
+
+def _ruled_out(found: Comparison, console: Console) -> None:
+    if found.ruled_out:
+        _heading(console, "ruled out")
+        for item in found.ruled_out:
+            console.print(_joined(("-  ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
+            _indented(console, item.text, 3)
+
+
+def _settings(found: Comparison, console: Console) -> None:
+    settings = found.settings
+    meaningful = settings.differ_in_meaning
+    if meaningful:
+        _heading(console, "settings that differ")
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("setting", "control", "test", "factor"):
+            table.add_column(name, overflow="fold")
+        for item in meaningful:
+            cells = (item.name, _value(item, "control"), _value(item, "test"), item.factor or "")
+            table.add_row(*(Text(visible(cell)) for cell in cells))
+        console.print(Padding(table, (0, 0, 0, 3)))
+    others = [item.name for item in settings.differ if not item.meaning]
+    if others:
+        _indented(console, f"Also, without effect on the training: {', '.join(others)}.", 3)
+    for side, lone in (("control", settings.only_control), ("test", settings.only_test)):
+        if lone:
+            names = ", ".join(item.name for item in lone[:12])
+            more = f" and {len(lone) - 12} more" if len(lone) > 12 else ""
+            _indented(console, f"Known of {side} only: {names}{more}.", 3)
+
+
+def _value(item: Setting, side: str) -> str:
+    return short(getattr(item, side)) + (INFERRED if side in item.inferred else "")
+
+
+def _next(found: Comparison, console: Console) -> None:
+    if found.verdict.settle or found.next:
+        _heading(console, "next")
+    if found.verdict.settle:
+        _indented(console, found.verdict.settle, 3)
+    for step in found.next:
+        _indented(console, f"{_sentence(step.why)}", 3)
+        # On one line, however long: a command is copied.
+        console.print(Text("   $ " + visible(step.command), style="cyan"), soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _indented(console: Console, text: str, by: int, style: str = "") -> None:
+    console.print(Padding(Text(visible(text), style=style), (0, 0, 0, by)))
+
+
+def _joined(*parts: tuple[str, str]) -> Text:
+    return Text.assemble(*parts)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def visible(text: str) -> str:
+    """`text` with what is not printable escaped: a log may hold the escape sequences of a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,21 @@
+"""What follows from settings alone: parameters, tokens and FLOPs of nanoGPT's architecture."""
+
+from __future__ import annotations
+
+
+def nanogpt_parameters(n_layer: int, n_embd: int, vocab_size: int, *, bias: bool) -> int:
+    """Parameters as nanoGPT counts them: all but the position embeddings, the shared embedding once.
+
+    V C + L (12 C^2 + 2 C) + C, with biases 11 C more in each block and C in the last layer norm. Source: the shapes of
+    nanoGPT's model.py.
+    """
+    count = vocab_size * n_embd + n_layer * (12 * n_embd**2 + 2 * n_embd) + n_embd
+    return count + (n_layer * 11 * n_embd + n_embd if bias else 0)
+
+
+def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> int:
+    """Forward and backward FLOPs of one token: 6 N + 12 L C T.
+
+    Source: PaLM (arXiv 2204.02311), appendix B, as in nanoGPT's estimate_mfu; N leaves the position embeddings out.
+    """
+    return 6 * parameters + 12 * n_layer * n_embd * block_size

@@ -1,0 +1,147 @@
+"""Columns of iteration rows in bounded memory: kept as they are up to a limit, then thinned to equal blocks.
+
+`IterTable` holds one leg. When the rows of a log pass the limit, all its tables are thinned: `block` rows become
+one, with the first iteration and line, the means of loss, ms and mfu over their finite values, the lowest and
+highest loss and the count. When that is too many again, two blocks become one, so that all blocks are equal but
+the last of a leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+Columns = dict[str, np.ndarray]
+"""`iter`, `line`: int64; `loss`, `ms`, `mfu`: float64, NaN where there is no value."""
+
+FIRST_BLOCK = 8
+PIECE = 1 << 17
+"""Rows that are thinned at a time."""
+RAW = ("iter", "line", "loss", "ms", "mfu")
+
+
+class IterTable:
+    """The iteration rows of one leg."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        """All rows that came in."""
+        self._raw: list[Columns] = []
+        self._raw_rows = 0
+        self._done: list[Columns] = []
+        self._spare: Columns | None = None
+        """The beginning of a block, thinned already, that the next rows fill."""
+        self._block = 1
+
+    @property
+    def blocks(self) -> int:
+        """Thinned rows in memory."""
+        return sum(len(part["iter"]) for part in self._done)
+
+    @property
+    def held(self) -> int:
+        """Rows in memory."""
+        return self._raw_rows + self.blocks
+
+    def append(self, columns: Columns) -> None:
+        """More rows, in their order."""
+        self._raw.append(columns)
+        self._raw_rows += len(columns["iter"])
+        self.rows += len(columns["iter"])
+
+    def thin(self, block: int) -> None:
+        """Make blocks of `block` rows, a power of two times the present block; rows that fill no block wait."""
+        while self._done and self._block < block:
+            self._double()
+        self._block = block
+        # Piece by piece, so that the rows are not in memory twice.
+        waiting, self._raw, self._raw_rows = self._raw[::-1], [], 0
+        rest = _joined([])
+        while waiting:
+            piece = [rest]
+            while waiting and sum(len(part["iter"]) for part in piece) < PIECE:
+                piece.append(waiting.pop())
+            rest = self._filled(_joined(piece))
+        self._raw, self._raw_rows = [rest], len(rest["iter"])
+
+    def _double(self) -> None:
+        """Two blocks become one; an odd one at the end becomes the beginning of the next."""
+        done = _concatenated(self._done)
+        even = len(done["iter"]) // 2 * 2
+        if even < len(done["iter"]):
+            last = {name: column[even:] for name, column in done.items()}
+            self._spare = last if self._spare is None else _merged(last, self._spare)
+        self._done = [_blocks({name: column[:even] for name, column in done.items()}, 2)] if even else []
+        self._block *= 2
+
+    def _filled(self, rows: Columns) -> Columns:
+        """Make blocks of the rows; returns those that fill none."""
+        start = 0
+        if self._spare is not None:
+            start = self._block - int(self._spare["count"][0])
+            if len(rows["iter"]) < start:
+                return rows
+            self._done.append(_merged(self._spare, {name: column[:start] for name, column in rows.items()}))
+            self._spare = None
+        end = start + (len(rows["iter"]) - start) // self._block * self._block
+        if end > start:
+            self._done.append(_blocks({name: column[start:end] for name, column in rows.items()}, self._block))
+        return {name: column[end:].copy() for name, column in rows.items()}
+
+    def frame(self) -> pl.DataFrame:
+        """The table with the columns that it has; NaN is null, a loss that was not finite is named in `why`."""
+        rest, parts = _joined(self._raw), self._done
+        if self._spare is not None:
+            parts = [*parts, _merged(self._spare, rest) if len(rest["iter"]) else self._spare]
+        elif self._block > 1 and len(rest["iter"]):
+            parts = [*parts, _blocks(rest, self._block)]
+        table = pl.DataFrame(_concatenated(parts) if parts else rest)
+        bad = ~pl.col("loss").is_finite()
+        why = pl.when(bad & pl.col("loss").is_nan()).then(pl.lit("loss is nan")).when(bad).then(pl.lit("loss is inf"))
+        finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in _floats(table.columns)]
+        return table.with_columns(why.otherwise(None).alias("why"), *finite)
+
+
+def _floats(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in ("loss", "ms", "mfu", "loss_min", "loss_max")]
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    if not parts:
+        return {name: np.empty(0, np.int64 if name in ("iter", "line") else np.float64) for name in RAW}
+    return {name: np.concatenate([part[name] for part in parts]) for name in RAW}
+
+
+def _concatenated(parts: list[Columns]) -> Columns:
+    """Thinned parts as one."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else _joined([])
+
+
+def _merged(block: Columns, rows: Columns) -> Columns:
+    """A thinned row and the rows behind it, thinned or not, as one."""
+    count = rows.get("count", np.ones(len(rows["iter"]), np.int64))
+    more = rows | {"count": count, "loss_min": rows.get("loss_min", rows["loss"])}
+    more["loss_max"] = rows.get("loss_max", rows["loss"])
+    return _blocks({name: np.concatenate((block[name], more[name])) for name in block}, 1 + len(count))
+
+
+def _blocks(columns: Columns, size: int) -> Columns:
+    """Every `size` rows as one; the last block may be smaller. Rows that stand for many weigh as many."""
+    starts = np.arange(0, len(columns["iter"]), size)
+    counts = columns.get("count", np.ones(len(columns["iter"]), np.int64))
+    loss = columns["loss"]
+    finite = np.isfinite(loss)
+    out: Columns = {name: columns[name][starts] for name in ("iter", "line")}
+    for name in ("loss", "ms", "mfu"):
+        good = np.isfinite(columns[name])
+        weight = np.add.reduceat(np.where(good, counts, 0), starts)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            total = np.add.reduceat(np.where(good, columns[name] * counts, 0.0), starts)
+            out[name] = np.where(weight > 0, total / weight, np.nan)
+    low, high = columns.get("loss_min", loss), columns.get("loss_max", loss)
+    out["loss_min"] = np.fmin.reduceat(np.where(finite, low, np.nan), starts)
+    out["loss_max"] = np.fmax.reduceat(np.where(finite, high, np.nan), starts)
+    out["count"] = np.add.reduceat(counts, starts)
+    return out

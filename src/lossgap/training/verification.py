@@ -1,0 +1,153 @@
+"""What must hold of a checkpoint before anything is done with it: the file may be torn, or come from a stranger.
+
+1. `check_archive`: a zip file as torch writes it, so that no part unpacks to more than the file holds.
+2. `check_tree`: once read (`weights_only`, so nothing runs), plain values and dense tensors in a tree of bounded size.
+3. `check_parts`: nanoGPT's keys with values of their kinds, and weights of the shape that `model_args` states.
+4. `digest`: ours carries its own hash.
+
+Each raises ValueError with the reason, or what zipfile raises; `lossgap.training.checkpoint` makes one line of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+MAX_DEPTH = 16
+"""Levels of nesting; nanoGPT's has five."""
+MAX_VALUES = 1_000_000
+"""Values in the tree, one that is referred to twice counted twice; GPT-2 XL's checkpoint has some 10,000."""
+MAX_SHARING = 4
+"""Bytes of all tensors by bytes of the file: 2 where every weight were tied to another."""
+DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.uint8, torch.bool),
+)
+COUNTS = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+
+
+def check_archive(path: Path, checksums: bool) -> None:
+    """No compressed part, which torch never writes; with `checksums`, the CRC of every part. Raises BadZipFile, too."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch never writes")
+        damaged = archive.testzip() if checksums else None
+    if damaged is not None:
+        raise ValueError(f"its part {damaged!r} fails its checksum")
+
+
+def check_tree(content: object, file_bytes: int) -> None:
+    """Only dicts, lists, tuples, numbers, texts and dense CPU tensors, and no more of them than is credible.
+
+    A file of a kilobyte can describe a tensor of a petabyte (one number, repeated by a stride of 0) or a list that
+    holds another one twice, 40 levels deep; whoever walks over them would never come back.
+    """
+    tensor_bytes = 0
+    for number, value in enumerate(_walk(content, MAX_DEPTH)):
+        if number >= MAX_VALUES:
+            raise ValueError(f"it holds more than {MAX_VALUES:,} values")
+        if isinstance(value, Tensor):
+            _check_tensor(value)
+            tensor_bytes += value.numel() * value.element_size()
+            if tensor_bytes > MAX_SHARING * file_bytes:
+                raise ValueError("its tensors claim more than the file holds")
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise ValueError("it holds a whole number of more than 64 bits")
+        elif not (value is None or isinstance(value, float | str | dict | list | tuple)):
+            raise ValueError(f"it holds a {type(value).__name__}, which no checkpoint has")
+
+
+def _walk(value: object, depth: int) -> Iterator[object]:
+    yield value
+    if isinstance(value, dict | list | tuple):
+        if depth == 0:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _walk(item, depth - 1)
+        for key in value if isinstance(value, dict) else ():
+            if not isinstance(key, str | int):
+                raise ValueError(f"it has a key that is a {type(key).__name__}")
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.is_quantized or tensor.is_nested or tensor.dtype not in DTYPES:
+        raise ValueError("it holds a tensor that is not a plain one of numbers")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError("a tensor in it claims more numbers than it has")
+
+
+def check_parts(content: Mapping[str, object]) -> None:
+    """The values of nanoGPT's six keys are of their kinds, and the embeddings and layers are those of `model_args`."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "model": dict, "optimizer": dict, "model_args": dict, "iter_num": int, "best_val_loss": (float, int, Tensor),
+        "config": dict,
+    }  # fmt: skip
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind) or isinstance(content[key], bool):
+            raise ValueError(f"its {key!r} is missing or of the wrong kind")
+    iteration, best, model, args = (content[key] for key in ("iter_num", "best_val_loss", "model", "model_args"))
+    assert isinstance(iteration, int) and isinstance(model, dict) and isinstance(args, dict)  # noqa: PT018
+    if not 0 <= iteration < 2**53:
+        raise ValueError(f"its iter_num is {iteration}")
+    if isinstance(best, Tensor) and best.numel() != 1:
+        raise ValueError("its best_val_loss is not one number")
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in model.items()):
+        raise ValueError("its 'model' holds something other than named tensors")
+    _check_shape(model, args)
+
+
+def _check_shape(model: dict[str, Tensor], args: dict[object, object]) -> None:
+    """Before a model is built of it: a large number in `model_args` costs nothing to write down."""
+    for name in COUNTS:
+        count = args.get(name)
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 < count < 2**31:
+            raise ValueError(f"its model_args[{name!r}] is {str(count)[:40]}, not a usable number")
+    if not isinstance(args.get("bias"), bool):
+        raise ValueError(f"its model_args['bias'] is {str(args.get('bias'))[:40]}, not True or False")
+    weights = {name.removeprefix("_orig_mod."): tuple(tensor.shape) for name, tensor in model.items()}
+    layers = {int(name.split(".")[2]) for name in weights if name.startswith("transformer.h.") and _is_layer(name)}
+    fits = (
+        weights.get("transformer.wte.weight") == (args["vocab_size"], args["n_embd"])
+        and weights.get("transformer.wpe.weight") == (args["block_size"], args["n_embd"])
+        and len(layers) == args["n_layer"]
+    )
+    if not fits:
+        raise ValueError("its weights do not fit its model_args")
+
+
+def _is_layer(name: str) -> bool:
+    number = name.split(".")[2]
+    return number.isdecimal() and len(number) < 10
+
+
+def digest(value: object) -> str:
+    """SHA-256 over nested dicts, lists, numbers, texts and tensors: equal for equal content, bit for bit."""
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _feed(sha: hashlib._Hash, value: object) -> None:
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        sha.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
+        sha.update(flat.view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        sha.update(f"mapping {len(value)}\n".encode())
+        for key in sorted(value, key=repr):
+            sha.update(f"{key!r}\n".encode())
+            _feed(sha, value[key])
+    elif isinstance(value, list | tuple):
+        sha.update(f"list {len(value)}\n".encode())
+        for item in value:
+            _feed(sha, item)
+    else:
+        sha.update(f"{json.dumps(value)}\n".encode())
