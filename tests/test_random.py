@@ -34,6 +34,7 @@ WEIGHTS_SHA256 = {
     LAPTOP: "152b902a248f8198bae49b47805456c78bd36a94b847de1d0ffcde2066facb53",
     GPU: "40ba10f5748fc2526835388987475a959a90eec272f392fb3ba712c18e4137a8",
 }
+QUANTILES_SHA256 = "8d63b7aa2d06ac4e873f5c4327c702e93b8441453e44a67547d2f2521d4cf9cf"
 
 
 # ---------------------------------------------------------------------------------------------
@@ -61,35 +62,39 @@ def test_golden_evaluation_windows_keys_and_weights() -> None:
 
 
 _HASH_PROGRAM = """
-import hashlib, sys
+import hashlib
+import numpy as np
 import torch
+from lossgap import random
 from lossgap.gpt import GPTConfig
 from lossgap.training.draws import CounterDraws
 sha = hashlib.sha256()
 for name, parameter in CounterDraws({seed}, True).new_model(GPTConfig({shape})).named_parameters():
     sha.update(name.encode())
     sha.update(parameter.detach().numpy().astype("<f4").tobytes())
-print(torch.backends.cpu.get_cpu_capability(), sha.hexdigest())
+quantiles = random.normal_quantile(np.linspace(0, 1, 100_003)[1:-1])
+print(torch.backends.cpu.get_cpu_capability(), sha.hexdigest(), hashlib.sha256(quantiles.tobytes()).hexdigest())
 """
 
 
-def weights_hash(shape: str, variables: dict[str, str]) -> tuple[str, str]:
-    """Capability level and SHA-256 of the initial weights in a new process."""
+def hashes(shape: str, variables: dict[str, str]) -> tuple[str, str, str]:
+    """Capability level, SHA-256 of the initial weights, SHA-256 of some float64 quantiles, all in a new process."""
     environment = {**os.environ, **variables, "PYTHONPATH": str(Path(lossgap.__file__).parent.parent)}
     program = _HASH_PROGRAM.format(seed=SEED, shape=shape)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    capability, digest = done.stdout.split()
-    return capability, digest
+    capability, weights, quantiles = done.stdout.split()
+    return capability, weights, quantiles
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 @pytest.mark.parametrize("shape", [LAPTOP, GPU], ids=["laptop", "gpu"])
 def test_initial_weights_are_the_same_bits_at_every_capability_level(shape: str, capability: str) -> None:
-    found, digest = weights_hash(shape, {"ATEN_CPU_CAPABILITY": capability})
+    found, weights, quantiles = hashes(shape, {"ATEN_CPU_CAPABILITY": capability})
     if found.lower() != capability and not (capability == "default" and found == "NO AVX"):
         pytest.skip(f"this CPU runs torch at {found}, not at {capability}")
-    assert digest == WEIGHTS_SHA256[shape]
+    assert weights == WEIGHTS_SHA256[shape]
+    assert quantiles == QUANTILES_SHA256
 
 
 def test_initial_weights_are_the_same_bits_without_numpys_vector_code() -> None:
@@ -98,7 +103,8 @@ def test_initial_weights_are_the_same_bits_without_numpys_vector_code() -> None:
     if not features:
         pytest.skip("NumPy has no code here beyond its baseline")
     variables = {"NPY_DISABLE_CPU_FEATURES": " ".join(features)}
-    assert weights_hash(LAPTOP, variables)[1] == WEIGHTS_SHA256[LAPTOP]
+    # float64 quantiles show what float32 weights would hide: a logarithm that differs in its last bit.
+    assert hashes(LAPTOP, variables)[1:] == (WEIGHTS_SHA256[LAPTOP], QUANTILES_SHA256)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ SPREADS = SpreadTable(
             n=10,
             source="a test",
         ),
+        Spread(id="narrow", recipe={}, format="modded-nanogpt", sd=0.002, df=37, n=38, source="a test"),
         Spread(id="speedrun", recipe={}, format="modded-nanogpt", sd=0.004, df=37, n=38, source="a test"),
     ),
     windows=(WindowSpread(context=64, sd=0.24, source="a test"),),

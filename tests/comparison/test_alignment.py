@@ -166,6 +166,27 @@ def test_logs_without_evaluation_are_compared_in_block_means() -> None:
     assert len(found.metric.control) == 100
 
 
+def test_the_train_loss_of_both_is_compared_where_only_one_evaluates() -> None:
+    losses = {at: 4.0 - at / 100 for at in range(50)}
+    found = align(_facts({0: 4.2, 49: 3.3}, losses=losses), Facts.of(run({}, losses=losses)))
+    assert isinstance(found.metric, Metric)
+    assert found.metric.name == "train_loss"
+    assert found.gap("last") == 0
+
+
+def test_bits_per_byte_of_other_texts_are_not_comparable() -> None:
+    rows = table(EVAL_COLUMNS, [{"kind": "eval", "iter": 100, "val_bpb": 1.0, "line": 1}])
+
+    def bits(vocab: int, **config: object) -> Facts:
+        return Facts.of(run({}, evals=rows, format="nanochat", config=config, corpus={"vocab_size": vocab}))
+
+    assert isinstance(metric(bits(65_536), bits(50_257)), NoMetric)
+    assert isinstance(metric(bits(65_536, dataset="a"), bits(50_257, dataset="b")), NoMetric)
+    same = metric(bits(65_536, dataset="a"), bits(50_257, dataset="a"))
+    assert isinstance(same, Metric)
+    assert same.unit == "nats/byte"
+
+
 def test_block_means_leave_the_first_rows_out() -> None:
     made = Facts.of(run({}, losses={at: float(at) for at in range(25)})).train
     assert made is not None

@@ -177,6 +177,8 @@ def test_registering() -> None:
         def made(pair: Pair) -> Result:
             yield ruled_out("computed", "It is not that.")
 
+        rule("a-later-one", title="Later", group="C", order=9)(made)
+        rule("z-earlier-one", title="Earlier", group="C", order=1)(made)
         assert next(item for item in rules() if item.id == "made-for-this-test").function is made
         orders = [(item.order, item.id) for item in rules()]
         assert orders == sorted(orders)

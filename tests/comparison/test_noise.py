@@ -138,7 +138,7 @@ def test_welch_is_between_the_smallest_and_the_sum() -> None:
 def test_the_95_percent_interval_covers_the_true_gap(sd_seed: float, sd_eval: float, n_seeds: int) -> None:
     """Every source of chance is drawn: the spread is itself estimated from seeds, the errors from batches."""
     chance = np.random.default_rng(7)
-    true_gap, batches, trials, covered = -0.03, 20, 2000, 0
+    true_gap, batches, trials, covered = -0.03, 20, 1000, 0
     for _ in range(trials):
         measured = chance.normal(0, sd_seed, n_seeds).std(ddof=1)
         spreads = _spreads(float(measured), n_seeds)

@@ -87,7 +87,8 @@ class TestModdedNanoGPT(ReaderContract):
     reader = "modded-nanogpt"
     sample = (
         "import sys\nclass Hyperparameters:\n    batch_size : int = 8 # sequences\n    sequence_length : int = 4*16\n"
-        "    num_iterations : int = 3\n\nargs = 1\n"
+        "    num_iterations : int = 3\n\n"
+        "args = 'step:1/3 train_loss:9.9999 train_time:1ms'\n"
         "print0(f'step:{step}/{args.num_iterations} val_loss:{val_loss:.4f} train_time:{t:.0f}ms step_avg:{a:.2f}ms')\n"
         + "="
         * 100

@@ -72,6 +72,11 @@ def test_padded_headers_and_parts_of_a_loss() -> None:
     assert (losses(told), vals(told)) == ([(0, 0.12)], [(0, 0.1)])
 
 
+def test_a_test_loss_is_never_the_loss() -> None:
+    (run,) = read(CSV, "step,test_loss\n1,2.5\n")
+    assert (losses(run), vals(run), metric(run, "test_loss")) == ([], [], [(1, 2.5)])
+
+
 def test_columns_that_are_not_there_are_named() -> None:
     with pytest.raises(SourceError, match="no such column of numbers") as caught:
         read(CSV, "step,loss\n1,2\n", columns={"loss": "los"})
@@ -86,6 +91,7 @@ def test_quotes_comments_blank_and_broken_lines() -> None:
     (run,) = read(CSV, text, columns={"loss": "loss, mean"})
     assert losses(run) == [(1, 2.5), (3, 2.3)]
     assert run.damaged_lines == 3
+    assert losses(read(CSV, 'step,loss\n1,2.5\n2,"2.4\n')[0]) == [(1, 2.5)]
 
 
 def test_a_header_that_comes_again_begins_another_run() -> None:
@@ -112,6 +118,7 @@ def test_exports_of_wandb_and_tensorboard() -> None:
     header = '"Step","a - train/loss","a - train/loss__MIN","a - train/loss__MAX","b - train/loss"'
     runs = read(CSV, header + '\n"1","4.5","4.5","4.5","4.6"\n"2","4","4","4",""\n')
     assert [(run.name, losses(run)) for run in runs] == [("a", [(1, 4.5), (2, 4.0)]), ("b", [(1, 4.6)])]
+    assert all(run.others.is_empty() for run in runs)
     (run,) = read(CSV, "Wall time,Step,Value\n1700000000.5,10,2.5\n1700000002.5,20,2.25\n")
     assert losses(run) == [(10, 2.5), (20, 2.25)]
     assert run.iters["seconds"].to_list() == [0.0, 2.0]
@@ -127,6 +134,8 @@ def test_a_table_without_header_and_with_blanks() -> None:
 def test_mfu_in_percent_and_not_yet_measured() -> None:
     (run,) = read(CSV, "iter,loss,mfu\n0,4,-100\n1,3,9.5\n")
     assert run.iters["mfu"].to_list() == [None, 0.095]
+    (run,) = read(CSV, "iter,loss,mfu\n0,4,0.5\n1,3,9.5\n")
+    assert run.iters["mfu"].to_list() == [0.005, 0.095]
     (run,) = read(CSV, "iter,loss,mfu\n0,4,-1.0\n1,3,0.25\n")
     assert run.iters["mfu"].to_list() == [None, 0.25]
 

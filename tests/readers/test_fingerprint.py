@@ -92,3 +92,25 @@ def test_a_stated_setting_contradicts(tmp_path: Path) -> None:
         "[run]\n" + "".join(f"{name} = {value}\n" for name, value in GPU.items()) + "[config]\ndropout = 0.0\n"
     )
     assert recipe(load_run(path)) is None
+
+
+def long_log(folder: Path, change: dict[int, float], extra: str = "") -> Run:
+    """Every evaluation of the GPU recipe's reference, with some val losses moved."""
+    rows = "".join(
+        f"[[evals]]\niteration = {at}\ntrain_loss = {train}\nval_loss = {val + change.get(at, 0):.4f}\n"
+        for at, (train, val) in references()[0].evals.items()
+    )
+    path = folder / "long.toml"
+    path.write_text(f"[run]\nname = 'long'\n{rows}{extra}")
+    return load_run(path)
+
+
+def test_one_outlier_in_many_is_noise_and_one_far_off_is_not(tmp_path: Path) -> None:
+    assert recipe(long_log(tmp_path, {})) == "shakespeare_char"
+    assert recipe(long_log(tmp_path, {2500: 0.045})) == "shakespeare_char"
+    assert recipe(long_log(tmp_path, {2500: 0.3})) is None
+    assert recipe(long_log(tmp_path, dict.fromkeys((2000, 2500, 3000), 0.045))) is None
+
+
+def test_a_run_longer_than_the_recipe_is_another(tmp_path: Path) -> None:
+    assert recipe(long_log(tmp_path, {}, "[[evals]]\niteration = 6000\nval_loss = 1.8\n")) is None

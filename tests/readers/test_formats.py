@@ -75,6 +75,13 @@ def test_build_nanogpt_passes_over_generated_text() -> None:
     assert run.series["iters.loss"].kind == "batch"
 
 
+def test_build_nanogpt_validation_belongs_to_the_step_after_it() -> None:
+    tail = "lr 1.0000e-04 | norm: 1.0000 | dt: 9.00ms | tok/sec: 9.00\n"
+    text = f"step     7 | loss: 5.000000 | {tail}...\nvalidation loss: 4.0000\nstep   250 | loss: 4.100000 | {tail}"
+    assert read("build-nanogpt", text).evals["iter"].to_list() == [250]
+    assert read("build-nanogpt", text.partition("step   250")[0]).evals["iter"].to_list() == [8]
+
+
 def test_our_stdout_is_ours() -> None:
     run = read("lossgap", sample(cases.TestOurStdout))
     assert run.format == "lossgap"

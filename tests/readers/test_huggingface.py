@@ -51,6 +51,8 @@ def test_the_mean_over_the_run_is_no_loss_of_its_end() -> None:
     assert metric(run, "train_loss") == [(20, 1.97)]
     assert run.series["others.train_loss"].kind == "run-mean"
     assert "mean over the whole run" in notes(run)
+    (short,) = read(READER, json.dumps(STATE | {"log_history": STATE["log_history"][-1:]}))  # type: ignore[index]  # a list
+    assert losses(short) == []
 
 
 def test_numbers_as_text_are_numbers() -> None:
@@ -114,6 +116,11 @@ def test_printed_dicts_stand_at_the_step_of_the_progress_bar() -> None:
     assert metric(run, "train_loss") == [(20, 1.97)]
     assert run.not_understood.lines == (1,)
     assert "progress bar" in notes(run)
+
+
+def test_the_bar_of_something_before_the_training_is_not_its_bar() -> None:
+    (run,) = read(READER, "Map: 100%|####| 99/99 [00:01<00:00, 9 examples/s]\n" + PRINTED)
+    assert losses(run) == [(10, 2.1409), (20, 1.8)]
 
 
 def test_printed_dicts_without_a_bar_are_counted() -> None:

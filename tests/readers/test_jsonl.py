@@ -130,6 +130,7 @@ def test_hostile_lines() -> None:
     surrogate, long = '{"step": 1, "loss": 2.5, "\\ud800": 1}', '{"step": 1' + "0" * 5000 + ', "loss": 2}'
     (run,) = read(READER, "\n".join((deep, surrogate, long)))
     assert losses(run) == [(1, 2.5)]
+    assert run.damaged_lines == 2
     (run,) = read(READER, lines(*({f"m{at}": 1.0, "step": at} for at in range(3000))))
     assert "more than 2,000 metrics" in notes(run)
 

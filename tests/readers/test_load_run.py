@@ -179,7 +179,9 @@ def test_figures_are_checked(tmp_path: Path, text: str, problem: str) -> None:
 
 def test_figures_know_their_rounding(tmp_path: Path) -> None:
     path = tmp_path / "f.toml"
-    path.write_text("[run]\niteration = 5\nval_loss = 1.70\ntrain_loss = 0.6\n")
+    path.write_text(
+        "[run]\niteration = 5\nval_loss = 1.70\ntrain_loss = 0.625\n[[evals]]\niteration = 3\ntrain_loss = 0.6\n"
+    )
     run = load_run(path)
     assert (run.series["evals.val_loss"].digits, run.series["evals.train_loss"].digits) == (2, 1)
 

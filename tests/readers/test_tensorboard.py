@@ -92,6 +92,7 @@ def test_tensor_scalars_of_every_kind() -> None:
         "d": part(1, 9) + shape + part(10, varint(-7)),
         "e": part(1, 3) + shape + part(7, 12),
         "vector": part(1, 1) + part(2, part(2, part(1, 2))) + part(4, struct.pack("<2f", 1, 2)),
+        "constant": part(1, 1) + part(2, part(2, part(1, 2))) + part(5, struct.pack("<f", 2.0)),
         "text": part(1, 7) + shape + part(8, "hello"),
     }
     values = [part(1, part(1, tag) + part(8, tensor)) for tag, tensor in tensors.items()]

@@ -82,6 +82,17 @@ def test_what_the_user_says_of_one_run(logs: list[str], tmp_path: Path, capsys: 
     assert differ == {"block_size": (64, 128), "dropout": (0.0, 0.1)}
 
 
+def test_columns_of_a_table_are_those_of_its_run(
+    logs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "made.csv"
+    path.write_text("n,quality\n0,4.17\n500,2.2\n1000,1.8\n")
+    said = ["--columns", "test=iter:n,val_loss:quality", "--format", "test=csv"]
+    assert main([logs[0], str(path), *said, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["test"]["last"]["val_loss"] == 1.8
+
+
 def test_flags_of_a_run() -> None:
     said, rest = parted(
         [

@@ -13,6 +13,7 @@ import pytest
 from comparison.made import GPU, LAPTOP, curve, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from lossgap.comparison import Comparison, compare
@@ -50,7 +51,7 @@ def shown(*comparisons: Comparison, width: int = 80) -> str:
     stream = io.StringIO()
     text.show(comparisons, Console(file=stream, width=width, color_system=None))
     found = stream.getvalue()
-    assert all(len(line) <= width or line.startswith("   $ ") for line in found.splitlines())
+    assert all(cell_len(line) <= width or line.startswith("   $ ") for line in found.splitlines())
     return found
 
 

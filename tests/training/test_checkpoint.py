@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lossgap.errors import CheckpointError, TrainingError
+from lossgap.errors import CheckpointError, RunFolderError, TrainingError
 from lossgap.training import checkpoint
 from lossgap.training.verification import MAX_VALUES, digest
 
@@ -215,6 +215,16 @@ def test_damage_is_one_line_and_the_offered_command_works(
     assert "ckpt-last.pt.damaged" in ended.err
     assert (run / "ckpt-last.pt.damaged").exists()
     assert command("train", f"--resume={run}").code == 0
+
+
+def test_a_whole_later_checkpoint_is_never_set_aside(run: Path) -> None:
+    # Another process may have gone on between the look at the folder and its lock.
+    before = checkpoints(run)
+    with pytest.raises(RunFolderError, match="start again") as caught:
+        checkpoint.set_aside(run, after=15)
+    assert caught.value.slug == "run-went-on"
+    assert checkpoints(run) == before
+    assert checkpoint.set_aside(run, after=21) == []
 
 
 def test_the_only_checkpoint_damaged(run: Path, command: Command) -> None:

@@ -96,7 +96,7 @@ def kill_at_random(running: subprocess.Popen[str], folder: Path, draw: random.Ra
     else:
         # A resume cuts rows first, so new ones are those after a change.
         wait(running, lambda: n_rows(folder) != before)
-        target = n_rows(folder) + draw.randrange(5)
+        target = n_rows(folder) + draw.randrange(10)
         wait(running, lambda: n_rows(folder) >= target)
         if moment == "write":
             wait(running, lambda: any(".tmp-" in name for name in os.listdir(folder)))
@@ -299,9 +299,7 @@ def test_a_disk_full_to_the_last_byte(small_disk: Path, begun: list[subprocess.P
     assert command(*arguments(folder, max_iters=4)).code == 0
     fill(small_disk / "filler")
     ended = command("train", f"--resume={folder}", "--max_iters=9")
-    line = next(line for line in ended.err.splitlines() if line.startswith("lossgap: error:"))
-    assert ended.code == 1
-    assert "No space left on device" in line
+    assert "No space left on device" in one_error(ended, "checkpoint-unwritable")  # the first error, not the last
     shutil.copytree(folder, "elsewhere")
     ended = command("train", "--resume=elsewhere", "--max_iters=9")
     assert ended.code == 0, ended.err

@@ -87,6 +87,27 @@ def test_settings_are_reused(half: Path, command: Command) -> None:
     assert record(half)["effective"] == before["effective"]
 
 
+def test_the_thread_count_that_ran_is_reused(train: Command, command: Command) -> None:
+    torch.set_num_threads(1)
+    try:
+        assert train("run", threads=0, max_iters=4).code == 0
+    finally:
+        torch.set_num_threads(2)
+    ended = command("train", "--resume=run", "--max_iters=8")
+    assert (ended.code, "resume-not-exact" in ended.err) == (0, False), ended.err
+    effective, config = record("run")["effective"], record("run")["config"]
+    assert isinstance(effective, dict)
+    assert isinstance(config, dict)
+    assert (effective["threads"], config["threads"]) == (1, 0)
+
+
+def test_settings_that_only_fit_the_checkpoints_own(train: Command, command: Command) -> None:
+    # Against the defaults (warmup_iters=2000, n_head=12) both flags would be refused.
+    assert train("run", max_iters=4).code == 0
+    ended = command("train", "--resume=run", "--max_iters=6", "--lr_decay_iters=2000", "--n_embd=32")
+    assert ended.code == 0, ended.err
+
+
 def test_what_is_no_part_of_the_training_makes_no_seam(half: Path, command: Command) -> None:
     for name in ("ckpt-final.pt", "ckpt-last.pt"):
         (half / name).unlink()

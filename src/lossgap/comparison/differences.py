@@ -10,6 +10,9 @@ from lossgap.comparison.facts import Facts
 from lossgap.config import TrainConfig
 from lossgap.settings import Factor, settings_of
 
+_CONCLUSIONS = frozenset({"recipe", "tokens_per_iter"})
+"""What readers infer that is no setting."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -51,7 +54,7 @@ class Settings:
 def compare_settings(control: Facts, test: Facts) -> Settings:
     """The settings of two runs side by side: as said, as inferred, or at nanoGPT's defaults (marked inferred)."""
     known = settings_of(TrainConfig)
-    names = list(known) + sorted((control.names | test.names) - known.keys())
+    names = list(known) + sorted((control.names | test.names) - known.keys() - _CONCLUSIONS)
     groups: Mapping[str, list[Setting]] = {"control": [], "test": [], "differ": [], "same": []}
     for name in names:
         first, second = control.setting(name), test.setting(name)

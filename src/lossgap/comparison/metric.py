@@ -106,15 +106,14 @@ def _bits(control: Facts, test: Facts) -> Metric | NoMetric | None:
 
 def _train_eval(control: Facts, test: Facts) -> Metric | NoMetric | None:
     first, second = control.train_eval, test.train_eval
-    if first is None or second is None or control.val is not None or test.val is not None:
+    if first is None or second is None:
         return None
     return _in_one_unit("train_loss", "eval", first, second, control, test)
 
 
 def _train(control: Facts, test: Facts) -> Metric | NoMetric | None:
     first, second = control.train, test.train
-    has_val = any(facts.val is not None or facts.bpb is not None for facts in (control, test))
-    if first is None or second is None or has_val:
+    if first is None or second is None:
         return None
     kinds = first.meaning.kind, second.meaning.kind
     if kinds[0] != kinds[1] and "run-mean" in kinds:

@@ -178,7 +178,8 @@ def _settings(found: Comparison, console: Console) -> None:
     others = [item.name for item in settings.differ if not item.meaning]
     if others:
         _indented(console, f"Also, without effect on the training: {', '.join(others)}.", 3)
-    for side, lone in (("control", settings.only_control), ("test", settings.only_test)):
+    for side, items in (("control", settings.only_control), ("test", settings.only_test)):
+        lone = [item for item in items if item.meaning]
         if lone:
             names = ", ".join(item.name for item in lone[:12])
             more = f" and {len(lone) - 12} more" if len(lone) > 12 else ""

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from lossgap.config import TrainConfig
-from lossgap.errors import CheckpointError, TrainingError
+from lossgap.errors import CheckpointError, RunFolderError, TrainingError
 from lossgap.gpt import GPT
 from lossgap.runs.document import replace_file, shown, sync_folder
 from lossgap.training import optimizer as optimizers
@@ -232,12 +232,14 @@ def set_aside(folder: Path, after: int) -> list[str]:
     """Rename the damaged checkpoints of a run that goes on from iteration `after`, the newest that is whole.
 
     They are those that cannot be read or name a later iteration; each becomes NAME.damaged. Returns the new names.
-    Raises CheckpointError (`checkpoint-not-movable`).
+    Call it under the folder's lock. Raises CheckpointError (`checkpoint-not-movable`), RunFolderError (`run-went-on`).
     """
     moved = []
     for path in sorted(folder.glob("ckpt*.pt")):
         iteration = iteration_of(path) if path.is_file() else after
         if iteration is None or iteration > after:
+            if is_whole(path):
+                raise went_on(folder)
             moved.append(f"{path.name}.damaged")
             try:
                 os.replace(path, path.with_name(moved[-1]))
@@ -265,6 +267,14 @@ def _load(path: Path) -> Checkpoint:
         return _checked(path, content)
     except _UNREADABLE as error:
         raise _bad(path, _reason(error)) from error
+
+
+def went_on(folder: Path) -> RunFolderError:
+    """The one-line error where another process wrote checkpoints between the look at a folder and its lock."""
+    return RunFolderError(
+        "run-went-on",
+        f"{shown(folder)}: another process trained there until just now; start again, to go on from its end",
+    )
 
 
 def exists(path: Path) -> bool:

@@ -64,6 +64,11 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def rank() -> int:
+    """This process's rank as torchrun set it, before the processes meet; 0 without torchrun."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
 @contextmanager
 def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
     """Join torchrun's process group for the time of the block: (rank, world size, this process's device).
@@ -72,11 +77,12 @@ def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
     `one_voice` does. Raises ConfigError (`process-group`, `backend-unusable`), MachineError (`too-few-gpus`),
     TrainingError (`process-lost`).
     """
-    if not launched():
-        yield 0, 1, device
-        return
     try:
-        with one_voice() as (store, rank, world_size):
+        with one_voice() as met:
+            if met is None:
+                yield 0, 1, device
+                return
+            store, rank, world_size = met
             device = _own_device(device)
             dist.init_process_group(_process_backend(backend, device), store=store, rank=rank, world_size=world_size)
             yield rank, world_size, device
@@ -86,12 +92,16 @@ def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
 
 
 @contextmanager
-def one_voice() -> Iterator[tuple[Store, int, int]]:
+def one_voice() -> Iterator[tuple[Store, int, int] | None]:
     """Of several processes, the first one that meets an error in the block raises it; the others raise SystemExit.
 
     Where a process waits for one that has ended, that is an error, too. Gives torchrun's store, this process's rank
-    and the number of processes. Raises ConfigError (`process-group`), TrainingError (`process-lost`).
+    and the number of processes; None without torchrun. Raises ConfigError (`process-group`), TrainingError
+    (`process-lost`).
     """
+    if not launched():
+        yield None
+        return
     store, rank, world_size = _meet()
     try:
         yield store, rank, world_size

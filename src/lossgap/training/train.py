@@ -295,6 +295,8 @@ class _Training:
 
     def _open_record(self, stack: contextlib.ExitStack) -> RunRecord:
         start = self.start
+        if start.afresh and not self.config.overwrite and checkpoint.checkpoint_files(start.out_dir):
+            raise checkpoint.went_on(start.out_dir)
         overwrite = start.afresh or self.config.overwrite
         stack.enter_context(prepare_out_dir(start.out_dir, overwrite=overwrite, resume=start.in_place))
         if start.in_place:

@@ -1,1 +1,1 @@
-"""The rules: one file per group, one function per rule (`lossgap.comparison.finding` says how)."""
+"""The rules, one function each, by group; `lossgap.comparison.finding` runs them. Each has a section in the docs."""

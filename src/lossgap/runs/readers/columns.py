@@ -149,9 +149,8 @@ class Planner:
                 column
                 for column in plan.others
                 if self.meaning(column.name).loss
+                and column.name not in self.traits.roles
                 and self.meaning(column.name).split in splits
-                and "test" not in column.name.lower()
-                and "predict" not in column.name.lower()
             ]
             if len(near) == 1:
                 plan.columns[role] = near[0]

@@ -19,7 +19,8 @@ Columns = dict[str, np.ndarray]
 FIRST_BLOCK = 8
 PIECE = 1 << 17
 """Rows that are thinned at a time."""
-RAW = ("iter", "line", "loss", "ms", "mfu")
+MEANS = ("loss", "ms", "mfu")
+RAW = ("iter", "line", *MEANS)
 
 
 class IterTable:
@@ -92,12 +93,17 @@ class IterTable:
 
     def frame(self) -> pl.DataFrame:
         """The table with the columns that it has; NaN is null, a loss that was not finite is named in `why`."""
-        rest, parts = _joined(self._raw), self._done
+        rest = _joined(self._raw)
+        if self._block > 1:
+            rest = self._filled(rest)
+        parts = self._done
         if self._spare is not None:
-            parts = [*parts, _merged(self._spare, rest) if len(rest["iter"]) else self._spare]
+            parts = [*parts, _merged(self._spare, rest)]
         elif self._block > 1 and len(rest["iter"]):
             parts = [*parts, _blocks(rest, self._block)]
-        table = pl.DataFrame(_concatenated(parts) if parts else rest)
+        table = pl.DataFrame(_concatenated(parts) if parts else rest).drop(
+            [f"{name}_n" for name in MEANS], strict=False
+        )
         bad = ~pl.col("loss").is_finite()
         why = pl.when(bad & pl.col("loss").is_nan()).then(pl.lit("loss is nan")).when(bad).then(pl.lit("loss is inf"))
         finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in _floats(table.columns)]
@@ -119,29 +125,34 @@ def _concatenated(parts: list[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else _joined([])
 
 
+def _weighted(columns: Columns) -> Columns:
+    """Plain rows as thinned rows of one; thinned rows as they are. `NAME_n` counts the finite values in a mean."""
+    if "count" in columns:
+        return columns
+    found = columns | {"count": np.ones(len(columns["iter"]), np.int64)}
+    finite = np.where(np.isfinite(columns["loss"]), columns["loss"], np.nan)
+    found |= {"loss_min": finite, "loss_max": finite}
+    return found | {f"{name}_n": np.isfinite(columns[name]).astype(np.int64) for name in MEANS}
+
+
 def _merged(block: Columns, rows: Columns) -> Columns:
     """A thinned row and the rows behind it, thinned or not, as one."""
-    count = rows.get("count", np.ones(len(rows["iter"]), np.int64))
-    more = rows | {"count": count, "loss_min": rows.get("loss_min", rows["loss"])}
-    more["loss_max"] = rows.get("loss_max", rows["loss"])
-    return _blocks({name: np.concatenate((block[name], more[name])) for name in block}, 1 + len(count))
+    rows = _weighted(rows)
+    return _blocks({name: np.concatenate((block[name], rows[name])) for name in block}, 1 + len(rows["iter"]))
 
 
 def _blocks(columns: Columns, size: int) -> Columns:
-    """Every `size` rows as one; the last block may be smaller. Rows that stand for many weigh as many."""
+    """Every `size` rows as one; the last block may be smaller. A mean is over the finite values of all its rows."""
+    columns = _weighted(columns)
     starts = np.arange(0, len(columns["iter"]), size)
-    counts = columns.get("count", np.ones(len(columns["iter"]), np.int64))
-    loss = columns["loss"]
-    finite = np.isfinite(loss)
     out: Columns = {name: columns[name][starts] for name in ("iter", "line")}
-    for name in ("loss", "ms", "mfu"):
-        good = np.isfinite(columns[name])
-        weight = np.add.reduceat(np.where(good, counts, 0), starts)
+    for name in MEANS:
+        weights = columns[f"{name}_n"]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            total = np.add.reduceat(np.where(good, columns[name] * counts, 0.0), starts)
-            out[name] = np.where(weight > 0, total / weight, np.nan)
-    low, high = columns.get("loss_min", loss), columns.get("loss_max", loss)
-    out["loss_min"] = np.fmin.reduceat(np.where(finite, low, np.nan), starts)
-    out["loss_max"] = np.fmax.reduceat(np.where(finite, high, np.nan), starts)
-    out["count"] = np.add.reduceat(counts, starts)
+            total = np.add.reduceat(np.where(weights > 0, columns[name] * weights, 0.0), starts)
+            out[f"{name}_n"] = np.add.reduceat(weights, starts)
+            out[name] = np.where(out[f"{name}_n"] > 0, total / out[f"{name}_n"], np.nan)
+    out["loss_min"] = np.fmin.reduceat(columns["loss_min"], starts)
+    out["loss_max"] = np.fmax.reduceat(columns["loss_max"], starts)
+    out["count"] = np.add.reduceat(columns["count"], starts)
     return out

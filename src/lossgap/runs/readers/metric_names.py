@@ -134,7 +134,7 @@ def _counter(name: str, found: list[str], have: set[str]) -> Meaning | None:
 
 def _loss(found: list[str], have: set[str], split: Split) -> Meaning:
     if "test" in have:
-        return Meaning(loss=True)
+        return Meaning()  # neither the training's nor the one it is steered by
     known = have <= _LOSS_WORDS
     kind: Kind = "unknown"
     rank = 1

@@ -75,7 +75,7 @@ class Parser:
 
     def block(self, block: Block) -> None:
         """Take the rows in bulk and the other lines in between."""
-        lines = pl.Series([block.data.decode("utf-8", "replace").removesuffix("\n")]).str.split("\n").explode()
+        lines = pl.Series([block.data.decode("utf-8", "replace")]).str.split("\n").explode()
         groups = lines.str.extract_groups(FAST).struct.unnest()
         if groups.to_series(0).null_count() > MANY:
             groups = _loose(lines, groups)
@@ -106,15 +106,17 @@ class Parser:
             return False
         is_step = steps.is_not_null().to_numpy()
         step_at, step_lines = steps.drop_nulls().to_numpy(), others[is_step].astype(np.int64) + first
-        # An evaluation comes before the row of its iteration; then all rise.
-        order = np.argsort(np.concatenate((columns["line"], step_lines)), kind="stable")
-        events = np.concatenate((at, step_at))[order]
-        kinds = np.concatenate((np.ones(len(at), bool), np.zeros(len(step_at), bool)))[order]
-        tops = log.legs.tops
-        equal = (events[1:] == events[:-1]) & kinds[1:] & ~kinds[:-1]
-        if not ((events[1:] > events[:-1]) | equal).all() or events[0] < log.legs.top:
+        # An evaluation comes after the rows before its iteration and before the row of it; and all rise.
+        place = np.searchsorted(columns["line"], step_lines)
+        before = np.where(place > 0, at[place - 1], -1)
+        after = np.where(place < len(at), at[np.minimum(place, len(at) - 1)], np.iinfo(np.int64).max)
+        orderly = (before < step_at) & (step_at <= after)
+        if (at[1:] <= at[:-1]).any() or (step_at[1:] <= step_at[:-1]).any() or not orderly.all():
             return False
-        if at[0] <= tops["iters"] or (len(step_at) and step_at[0] <= tops["evals"]):
+        legs, first_step = log.legs, int(step_at[0]) if len(step_at) else None
+        begins = int(at[0]) if first_step is None or place[0] > 0 else first_step
+        known = first_step is not None and first_step <= legs.tops["evals"]
+        if known or begins < legs.top or at[0] <= legs.tops["iters"]:
             return False
         self._go(Move.NEXT, int(at[0]), int(columns["line"][0]))
         self.timed, self.heading.echo = True, ""
@@ -122,11 +124,11 @@ class Parser:
         losses = [found.to_series(place).cast(pl.Float64).to_list() for place in (1, 2)]
         log.current.evals("sampled", step_lines.tolist(), step_at.tolist(), losses[0], losses[1], digits=DIGITS)
         self._append(columns)
-        for item in events[:1].tolist():
-            log.legs.take("iters" if kinds[0] else "evals", item)
+        if legs.first is None:
+            legs.first = begins
         for table, items in (("evals", step_at[-1:]), ("iters", at[-Legs.near() :])):
             for item in items.tolist():
-                log.legs.take(table, item)
+                legs.take(table, item)
         return True
 
     def _one_by_one(self, columns: Columns, texts: pl.Series, others: np.ndarray, first: int) -> None:
@@ -181,13 +183,15 @@ class Parser:
         for item in at[-Legs.near() :].tolist():
             self.log.legs.take("iters", item)
 
-    def _append(self, columns: Columns) -> None:
+    def _append(self, columns: Columns, digits: int | None = DIGITS) -> None:
         builder, tables = self.legs[-1]
         bad = ~np.isfinite(columns["loss"])
         if bad.any():
             places = columns["line"][bad]
             builder.not_finite("iters.loss", [int(line) for line in places[:5]], len(places))
         builder.rows_elsewhere = True
+        if digits is not None:
+            builder.see_digits("iters.loss", digits)
         tables[-1].append(columns)
         held = sum(table.held for _, all_of in self.legs for table in all_of)
         if held > (self.limit if self.size == 1 else self.limit // 2):
@@ -251,9 +255,7 @@ class Parser:
             "ms": np.array([_float(ms)]),
             "mfu": np.array([np.nan if mfu is None or mfu < 0 else mfu / 100]),
         }
-        if digits is not None:
-            log.current.see_digits("iters.loss", digits)
-        self._append(columns)
+        self._append(columns, digits)
         self._take(columns["iter"])
 
     def _step(self, line: int, found: re.Match[str]) -> None:

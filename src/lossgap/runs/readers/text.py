@@ -103,7 +103,9 @@ def _cut(data: bytes, size: int) -> int:
 
 
 def _plain(data: bytes) -> bytes:
-    return _ANSI_BYTES.sub(b"", data) if b"\x1b" in data or b"[0m" in data else data
+    # One byte is found many times faster than three.
+    coloured = b"\x1b" in data or (b"[" in data and b"[0m" in data)
+    return _ANSI_BYTES.sub(b"", data) if coloured else data
 
 
 def numbered(block: Block) -> Iterator[tuple[int, str]]:

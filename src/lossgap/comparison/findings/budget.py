@@ -1,0 +1,241 @@
+"""R2: how much an update reads, and how many updates there are."""
+
+from __future__ import annotations
+
+import math
+
+from lossgap.comparison.fact import Fact, Known, Unknown
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import (
+    Evidence,
+    Finding,
+    Pair,
+    Result,
+    Strength,
+    cause,
+    lacking,
+    remark,
+    rule,
+    ruled_out,
+)
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.command import retrain
+
+BATCH_SETTINGS = ("batch_size", "gradient_accumulation_steps")
+BATCH_SHARE = 0.5
+"""An update on k times the tokens is worth k to this power more updates: between 1 (a small batch, whose noise
+averages out) and 0 (beyond the critical size; McCandlish et al. 2018, arXiv:1812.06162). Rough."""
+
+SCATTER_RATIO = 1.4
+"""Ratio of the scatter of iteration losses from which batches of another size are concluded: twice the batch."""
+SCATTER_ERRORS = 5.0
+SAME_LEVEL = 0.35
+"""Nats within which two loss levels have a comparable scatter: measured, a run at 3.4 nats scatters half as much as
+one at 2.6 with the same batch."""
+
+
+def per_update(facts: Facts) -> Fact[float]:
+    """Tokens of one update: from the settings, else from the rows."""
+    said = facts.tokens_per_iter
+    if isinstance(said, Known):
+        return Known(float(said.value), said.evidence, said.how)
+    last = facts.last_iter
+    tokens = facts.tokens_at(last) if last else said
+    if last and isinstance(tokens, Known) and tokens.value > 0:
+        return Known(tokens.value / last, "computed", "tokens in the rows / iterations")
+    return said
+
+
+@rule("batch", title="An update has a different number of tokens", group="A", order=2)
+def batch(pair: Pair) -> Result:
+    """Sequences per update over all processes and micro-batches; by tokens where only those are known."""
+    control, test = pair.control.batch, pair.test.batch
+    if isinstance(control, Known) and isinstance(test, Known):
+        if control.value != test.value:
+            yield _other_batch(pair, control.value, test.value, factor.evidence(control, test), "sequences")
+            return
+        yield from _same_batch(pair, control.value)
+        yield from _by_scatter(pair, stated=control.value)
+        return
+    tokens = per_update(pair.control), per_update(pair.test)
+    if isinstance(tokens[0], Known) and isinstance(tokens[1], Known):
+        ratio = tokens[1].value / tokens[0].value
+        contexts = pair.control.block_size.value, pair.test.block_size.value
+        by_context = contexts[1] / contexts[0] if contexts[0] and contexts[1] else 1.0
+        if abs(ratio / by_context - 1) > 0.02:
+            known = factor.evidence(tokens[0], tokens[1])
+            yield _other_batch(pair, tokens[0].value, tokens[1].value, known, "tokens")
+        else:
+            yield ruled_out("computed", f"Both read about {tokens[0].value:,.0f} tokens per update.")
+        return
+    yield from _by_scatter(pair, stated=None)
+    yield lacking(control, test, what="whether an update has as many tokens in both")
+
+
+def _other_batch(pair: Pair, control: float, test: float, known: Evidence, unit: str) -> Finding:
+    ratio = test / control
+    effect = -BATCH_SHARE * factor.slope(pair) * math.log(ratio)
+    weight = factor.weigh(pair, BATCH_SETTINGS, signed=None if factor.overfits(pair) else effect, size=abs(effect))
+    numbers: dict[str, object] = {"control": control, "test": test, "unit": unit, "ratio": ratio}
+    tokens = per_update(pair.control).value, per_update(pair.test).value
+    per = ""
+    if unit == "sequences" and tokens[0] and tokens[1]:
+        per = f" ({tokens[0]:,.0f} and {tokens[1]:,.0f} tokens)"
+        numbers |= {"control_tokens": tokens[0], "test_tokens": tokens[1]}
+    equal = pair.alignment.row("tokens")
+    beside = ""
+    if equal.gap is not None and equal.at is not None:
+        beside = f" At equal tokens ({equal.at:,.0f}) the gap is {equal.gap:+.4f}."
+        numbers["gap_at_equal_tokens"] = equal.gap
+    return cause(
+        weight.strength,
+        known,
+        f"An update of the control has {control:,.0f} {unit}, one of the test {test:,.0f}{per}: "
+        f"{ratio:.3g} times.{_accumulation(pair)}{beside}{weight.said}",
+        numbers=numbers,
+        effect=weight.effect,
+        settle="Train the test with the control's tokens per update.",
+        command=_with_batch_of_control(pair),
+    )
+
+
+def _with_batch_of_control(pair: Pair) -> str:
+    changes = {name: pair.control.setting(name).value for name in BATCH_SETTINGS}
+    return "" if None in changes.values() else retrain(pair.test, **changes)
+
+
+def _accumulation(pair: Pair) -> str:
+    """A sentence where gradient accumulation makes the difference; 40 is nanoGPT's default."""
+    steps = [facts.integer("gradient_accumulation_steps").value for _, facts in pair.runs]
+    sizes = [facts.batch_size.value for _, facts in pair.runs]
+    if steps[0] == steps[1] or None in steps or sizes[0] != sizes[1]:
+        return ""
+    default = " (40 is nanoGPT's default)" if 40 in steps else ""
+    return f" gradient_accumulation_steps is {steps[0]} and {steps[1]}{default}."
+
+
+def _same_batch(pair: Pair, size: int) -> Result:
+    split = factor.differing(pair, *BATCH_SETTINGS)
+    if not split:
+        yield ruled_out("computed", f"Both have {size:,} sequences per update.", numbers={"batch": size})
+        return
+    said = " and ".join(f"{item.name} {item.control} and {item.test}" for item in split)
+    text = f"{said}: the product is {size:,} sequences per update in both, so it is the same update."
+    yield ruled_out("computed", text, numbers={"batch": size})
+
+
+def _by_scatter(pair: Pair, stated: int | None) -> Result:
+    """From the scatter of iteration losses, which goes with 1 / sqrt(tokens of a printed loss)."""
+    both = pair.control.train, pair.test.train
+    if both[0] is None or both[1] is None or both[0].meaning.kind != both[1].meaning.kind:
+        return
+    if both[0].meaning.kind not in ("micro-batch", "batch") or pair.settings.differing("block_size") is not None:
+        return
+    found = factor.scatter(both[0]), factor.scatter(both[1])
+    if found[0] is None or found[1] is None or 0.0 in (found[0][0], found[1][0]):
+        return
+    log_ratio = math.log(found[1][0] / found[0][0])
+    # The sd of a log sd is about sqrt(1 / 2n), and half as much again for differences of neighbours.
+    error = 1.2 * math.sqrt(1 / (2 * found[0][1]) + 1 / (2 * found[1][1]))
+    if abs(found[0][2] - found[1][2]) > SAME_LEVEL or abs(log_ratio) < max(
+        math.log(SCATTER_RATIO), SCATTER_ERRORS * error
+    ):
+        return
+    times = math.exp(-2 * log_ratio)
+    what = "micro-batch" if both[0].meaning.kind == "micro-batch" else "update"
+    effect = -BATCH_SHARE * factor.slope(pair) * math.log(times)
+    gap = pair.alignment.gap("last")
+    said = "" if stated is None else f" The settings say {stated:,} sequences in both, so they cannot both have run so."
+    numbers = {"control_scatter": found[0][0], "test_scatter": found[1][0], "implied_ratio": times}
+    text = (
+        f"Losses of single iterations scatter by {found[0][0]:.3f} in the control and {found[1][0]:.3f} in the test; "
+        f"that is a {what} with {times:.2g} times the tokens.{said}"
+    )
+    settle = "Give batch_size, gradient_accumulation_steps and block_size of both."
+    if gap is None or effect * gap < 0:
+        yield remark("inferred", text, numbers=numbers, settle=settle, title="Iteration losses scatter differently")
+    else:
+        yield cause("strong", "inferred", text, numbers=numbers, effect=effect, settle=settle)
+
+
+@rule("length", title="One run is further along", group="A", order=2)
+def length(pair: Pair) -> Result:
+    """Iterations done, with what the longer run had where the shorter one ends."""
+    both = factor.curves(pair)
+    ratio = factor.length_ratio(pair)
+    if both is None or ratio is None:
+        yield from _asked_only(pair)
+        return
+    if ratio == 1.0:
+        at = both[0].last.iter
+        yield ruled_out("computed", f"Both have their last value at iteration {at:,.0f}.", numbers={"iteration": at})
+        return
+    longer = 1 if ratio > 1 else 0
+    name = ("control", "test")[longer]
+    end = both[1 - longer].last.iter
+    numbers: dict[str, object] = {"control": both[0].last.iter, "test": both[1].last.iter, "ratio": ratio}
+    before = both[longer].at(end)
+    after = ""
+    if before is not None:
+        fell = before.value - both[longer].last.value
+        # The shorter run lacks what the longer one gained after that point.
+        size = -fell if longer == 1 else fell
+        after = f" At iteration {end:,.0f} the {name} had {before.value:.4f}, so it fell by {fell:.4f} after it."
+        if fell < 0:
+            after = f" At iteration {end:,.0f} the {name} had {before.value:.4f}, so it rose by {-fell:.4f} after it."
+        numbers |= {"longer_at_end_of_shorter": before.value, "fell_after": fell}
+    else:
+        size = -factor.slope(pair) * math.log(ratio)
+    strength, effect = _length_weight(pair, size, seen=before is not None)
+    equal = pair.alignment.row("iterations")
+    beside = f" The gap at equal iterations is {equal.gap:+.4f}." if equal.gap is not None else ""
+    numbers |= {"gap_at_equal_iterations": equal.gap}
+    yield cause(
+        strength,
+        "computed" if before is not None else "inferred",
+        f"The control's last value is at iteration {both[0].last.iter:,.0f}, the test's at {both[1].last.iter:,.0f}."
+        f"{_stopped(pair)}{after}{beside}",
+        numbers=numbers,
+        effect=effect,
+        settle="Compare at equal iterations or tokens, or train the shorter run as long as the longer one.",
+        command=_longer(pair, longer),
+    )
+
+
+def _length_weight(pair: Pair, size: float, *, seen: bool) -> tuple[Strength, float]:
+    """By elimination; or strong where the gap is gone at equal iterations; or by its share of the gap."""
+    weight = factor.weigh(pair, ("max_iters", "lr_decay_iters"), signed=size)
+    gap, equal = pair.alignment.gap("last"), pair.alignment.gap("iterations")
+    effect = size if seen or weight.effect is None else weight.effect
+    if gap is None:
+        return weight.strength, effect
+    gone = seen and equal is not None and abs(equal) <= max(0.25 * abs(gap), min(factor.error(pair), 0.5 * abs(gap)))
+    if weight.strength == "strong" or gone:
+        return "strong", effect
+    return ("likely" if abs(size) >= 0.25 * abs(gap) else "possible"), effect
+
+
+def _stopped(pair: Pair) -> str:
+    """Who ends before the iterations it was asked for."""
+    said = ""
+    for label, facts in pair.runs:
+        asked, last = facts.max_iters.value, facts.last_iter
+        if asked and last is not None and last < 0.98 * asked:
+            said += f" The {label} was asked for {asked:,} and ends at {last:,}."
+    return said
+
+
+def _longer(pair: Pair, longer: int) -> str:
+    goal, shorter = pair.runs[longer][1], pair.runs[1 - longer][1]
+    end = goal.max_iters.value or goal.last_iter
+    return retrain(shorter, max_iters=end, lr_decay_iters=end) if end else ""
+
+
+def _asked_only(pair: Pair) -> Result:
+    control, test = pair.control.max_iters, pair.test.max_iters
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield lacking(control, test, what="whether both are trained for as many iterations")
+    elif control.value != test.value:
+        said = f"The control is to be trained for {control.value:,} iterations, the test for {test.value:,}."
+        numbers = {"control": control.value, "test": test.value}
+        yield cause("possible", factor.evidence(control, test), said, numbers=numbers)

@@ -1,0 +1,134 @@
+"""R2: the model and the data: parameters, context, corpus."""
+
+from __future__ import annotations
+
+import math
+
+from lossgap.comparison.fact import Known, Unknown
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, lacking, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.command import retrain
+
+SHAPE = ("n_layer", "n_head", "n_embd", "bias")
+PARAMETER_EXPONENT = 0.076
+"""L falls as N to this power: Kaplan et al. 2020 (arXiv:2001.08361), table 1."""
+CONTEXT_EFFECT = 0.05
+"""Nats per e-fold of context, trained and evaluated: rough, see `same_metric.CONTEXT_EFFECT`."""
+SAME_SIZE = 0.005
+"""Relative difference of parameters that is a matter of counting (biases, positions, padding)."""
+ALIASES = {"tinyshakespeare": "shakespeare_char"}
+
+
+@rule("capacity", title="The models have different sizes", group="A", order=2)
+def capacity(pair: Pair) -> Result:
+    """Parameters by nanoGPT's count, and the shape."""
+    shape = factor.differing(pair, *SHAPE)
+    control, test = pair.control.n_params, pair.test.n_params
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        if shape:
+            said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in shape)
+            weight = factor.weigh(pair, SHAPE)
+            yield cause(weight.strength, factor.of_settings(shape), f"The models differ: {said}.{weight.said}")
+        else:
+            yield lacking(control, test, what="whether the models have the same size")
+        return
+    ratio = test.value / control.value
+    numbers: dict[str, object] = {"control": control.value, "test": test.value, "ratio": ratio}
+    if abs(ratio - 1) <= SAME_SIZE and not shape:
+        yield ruled_out("computed", f"Both models have {control.value:,} parameters.", numbers=numbers)
+        return
+    numbers |= {item.name: [item.control, item.test] for item in shape}
+    said = f" ({', '.join(f'{item.name} {item.control} and {item.test}' for item in shape)})" if shape else ""
+    effect = -PARAMETER_EXPONENT * factor.level(pair) * math.log(ratio)
+    unsure = abs(ratio - 1) <= SAME_SIZE or factor.overfits(pair)
+    size = max(abs(effect), 0.01)
+    weight = factor.weigh(pair, SHAPE, signed=None if unsure else effect, size=size)
+    known: Evidence = factor.evidence(control, test)
+    yield cause(
+        weight.strength,
+        "inferred" if "inferred" in (known, factor.of_settings(shape)) else "computed",
+        f"The control has {control.value:,} parameters, the test {test.value:,}: {ratio:.3g} times{said}.{weight.said}",
+        numbers=numbers,
+        effect=weight.effect,
+        settle="Train the test's model with everything else as in the control.",
+        command=retrain(pair.control, **{item.name: item.test for item in shape}) if shape else "",
+    )
+
+
+@rule("context", title="The models see different contexts", group="A", order=2)
+def context(pair: Pair) -> Result:
+    """block_size: how far back a model looks, how many tokens a batch has, and where its loss is measured."""
+    control, test = pair.control.block_size, pair.test.block_size
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield lacking(control, test, what="whether both models see the same context")
+        return
+    if control.value == test.value:
+        yield ruled_out("computed", f"Both have a context of {control.value:,} tokens.")
+        return
+    ratio = test.value / control.value
+    # More context also means more tokens per update, as far as the batch does not make up for it.
+    effect = -CONTEXT_EFFECT * math.log(ratio)
+    weight = factor.weigh(pair, ("block_size",), signed=None if factor.overfits(pair) else effect, size=abs(effect))
+    yield cause(
+        weight.strength,
+        factor.evidence(control, test),
+        f"The control is trained and evaluated at a context of {control.value:,} tokens, the test at {test.value:,}: "
+        f"{ratio:.3g} times. A longer context makes more tokens predictable, and raises the tokens per update."
+        f"{weight.said}",
+        numbers={"control": control.value, "test": test.value, "ratio": ratio},
+        effect=weight.effect,
+        settle="Evaluate both at the smaller context (compare --reevaluate); what is left is training.",
+        command=retrain(pair.test, block_size=control.value),
+    )
+
+
+@rule("data", title="The runs are trained on different data", group="A", order=2)
+def data(pair: Pair) -> Result:
+    """The corpus, by the hash of its tokens where the record has one, else by name."""
+    hashes = pair.control.run.corpus.get("sha256"), pair.test.run.corpus.get("sha256")
+    if hashes[0] is not None and hashes[1] is not None:
+        if hashes[0] == hashes[1]:
+            yield ruled_out("computed", "Both have the same corpus, by its hash.")
+            return
+        yield _other_data(pair, "by the hash of their tokens", "computed")
+        return
+    control, test = pair.control.dataset, pair.test.dataset
+    if isinstance(control, Known) and isinstance(test, Known):
+        names = [ALIASES.get(item.value, item.value).rstrip("/") for item in (control, test)]
+        if names[0] != names[1] and not _same_place(names):
+            yield _other_data(pair, "by name", factor.evidence(control, test))
+            return
+    sizes = pair.control.train_tokens.value, pair.test.train_tokens.value
+    if sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.001:
+        yield _other_data(pair, "by their sizes", "computed")
+        return
+    if not (control.known and test.known) and not (sizes[0] and sizes[1]):
+        yield lacking(control, test, what="whether both are trained on the same data")
+        return
+    yield ruled_out("computed", "Nothing in the records speaks of different data.")
+
+
+def _same_place(names: list[str]) -> bool:
+    """Whether two paths end in the same folder name: data prepared on two machines."""
+    ends = [name.replace("\\", "/").rsplit("/", 1)[-1] for name in names]
+    return ends[0] == ends[1]
+
+
+def _other_data(pair: Pair, by: str, known: Evidence) -> Finding:
+    names = [_named(facts) for _, facts in pair.runs]
+    weight = factor.weigh(pair, ("dataset", "vocab_size"), size=0.5 * factor.level(pair))
+    return cause(
+        "likely" if weight.strength == "possible" else weight.strength,
+        known,
+        f"The corpora differ, {by}: {names[0]} and {names[1]}. Losses on different texts say nothing about the models."
+        f"{weight.said}",
+        numbers={"control": names[0], "test": names[1]},
+        effect=weight.effect,
+        settle="Evaluate both models on one val split.",
+    )
+
+
+def _named(facts: Facts) -> str:
+    size = facts.train_tokens.value
+    return f"{facts.dataset.value or 'unnamed'} ({f'{size:,.0f} tokens to train on' if size else 'size not known'})"

@@ -1,0 +1,94 @@
+"""The gap against chance, as the rules of groups D, E and F ask for it; and sizes that numerics are known to have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Pair
+from lossgap.comparison.findings import factor
+
+MACHINES = 0.0013
+"""Nats: one recipe after 400 steps on three kinds of accelerators, 4.0907 and 4.0920 (Open-Athena/MarinFold#173)."""
+ATTENTION = 0.013
+"""Nats: two attention kernels on the same machines, step 400 (Open-Athena/MarinFold#173)."""
+NUMERIC = ("device", "dtype", "compile", "tf32", "attention", "flash", "adamw", "fused", "threads", "deterministic")
+"""Settings that decide how a training is computed, not what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """`gap` is test minus control of the last values; `low`, `high` its 95% interval."""
+
+    gap: float
+    low: float
+    high: float
+    bounded: bool
+    """Whether an unknown part of the noise is at its upper bound."""
+    unit: str
+
+    @property
+    def reach(self) -> float:
+        """How far two runs of the same recipes lie apart by chance, 95% of the time."""
+        return (self.high - self.low) / 2
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the gap is larger than chance makes."""
+        return not self.low <= 0 <= self.high
+
+
+def chance(pair: Pair) -> Chance | None:
+    """The gap with its interval; None where there is no gap."""
+    gap = pair.alignment.gap("last")
+    interval = None if gap is None else pair.noise.widest_interval(gap)
+    if gap is None or interval is None:
+        return None
+    unit = getattr(pair.alignment.metric, "unit", "nats/token")
+    bounded = pair.noise.standard_error is None
+    return Chance(gap=gap, low=interval[0], high=interval[1], bounded=bounded, unit=unit)
+
+
+def is_beyond(pair: Pair) -> bool:
+    """Whether there is a gap that chance does not make."""
+    found = chance(pair)
+    return found is not None and found.is_beyond
+
+
+def worse(pair: Pair) -> str | None:
+    """The run with the higher last loss; None where there is no gap or it is 0."""
+    gap = pair.alignment.gap("last")
+    return None if not gap else "test" if gap > 0 else "control"
+
+
+def could_be_worse_for(pair: Pair, label: str) -> bool:
+    """Whether harm to the run `label` fits the gap: the other is not the worse one."""
+    return worse(pair) in (None, label)
+
+
+def other_training(pair: Pair) -> tuple[str, ...]:
+    """Differing settings that make another training, numerics and device aside."""
+    return factor.others(pair, NUMERIC)
+
+
+def only_numerics(pair: Pair) -> bool:
+    """Whether the main settings of both runs are known and nothing but numerics, device and seed differs."""
+    harmless = {*NUMERIC, "seed", "backend"}
+    beside = [item.name for item in pair.settings.differ_in_meaning if item.name not in harmless]
+    return factor.all_known(pair) and not beside
+
+
+def named(facts: Facts) -> str:
+    """The machine of a run in words, or empty."""
+    return facts.device.value or facts.device_kind.value or ""
+
+
+def explained(pair: Pair) -> tuple[str, ...]:
+    """Titles of the causes that earlier rules found, those they are sure of."""
+    found = [item for item in pair.so_far if getattr(item, "role", "") == "cause"]
+    return tuple(dict.fromkeys(item.title for item in found if getattr(item, "strength", "") != "possible"))
+
+
+def times(value: float) -> str:
+    """`150 times`, `2.5 times`."""
+    return f"{value:,.0f} times" if value >= 10 else f"{value:.1f} times"

@@ -1,0 +1,161 @@
+"""R5: dropout, by the settings and by what the curves say of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossgap.comparison.fact import Known, Unknown
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Pair, Result, cause, lacking, remark, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.command import retrain
+
+DROPOUT_EFFECT = 0.5
+"""Nats per unit of dropout. Rough: 0.2 costs a run of few passes about 0.1, and saves one of many passes that."""
+SHOWS = 0.04
+"""Nats by which dropout lifts the printed loss above the same split in evaluation mode, at the least."""
+ERRORS = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lift:
+    """Mean of (printed loss - train loss in evaluation mode) over the later half, with its standard error."""
+
+    value: float
+    error: float
+    points: int
+
+
+def lift(facts: Facts) -> Lift | None:
+    """How much the printed losses lie above the train split's evaluations; None where a log lacks one of them."""
+    printed, evaluated = facts.train, facts.train_eval
+    if printed is None or evaluated is None or printed.meaning.kind not in ("micro-batch", "batch"):
+        return None
+    if len(evaluated) < 4 or evaluated.meaning.mode != "eval":
+        return None
+    low, high = evaluated.iters[-1] / 2, evaluated.iters[-1]
+    inside = (printed.iters >= low) & (printed.iters <= high)
+    if int(inside.sum()) < 10:
+        return None
+    expected = np.interp(printed.iters[inside], evaluated.iters, evaluated.values)
+    apart = printed.values[inside] - expected
+    points = int((evaluated.iters >= low).sum())
+    # Neighbouring printed losses share the error of the evaluations between which they lie.
+    noise = 0.01 if facts.eval_tokens.value is None else 1.7 / math.sqrt(facts.eval_tokens.value)
+    error = math.hypot(float(apart.std(ddof=1)) / math.sqrt(len(apart)), max(noise, 0.005) / math.sqrt(points) * 2)
+    return Lift(value=float(apart.mean()), error=error, points=len(apart))
+
+
+@rule("dropout", title="The dropouts differ", group="C", order=5)
+def dropout(pair: Pair) -> Result:
+    """dropout as set; else as the distance of printed losses from evaluations shows it."""
+    control, test = pair.control.dropout, pair.test.dropout
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield from _by_curves(pair)
+        yield lacking(control, test, what="whether both train with the same dropout")
+        return
+    if control.value == test.value:
+        yield from _not_as_set(pair, control.value)
+        return
+    size = DROPOUT_EFFECT * abs(test.value - control.value)
+    gap = pair.alignment.gap("last")
+    weight = factor.weigh(pair, ("dropout",), size=size)
+    which = ""
+    if gap and weight.alone:
+        more = "test" if test.value > control.value else "control"
+        higher = "test" if gap > 0 else "control"
+        which = (
+            " It slows learning, and here the run with more of it ends higher."
+            if more == higher
+            else " It slows overfitting, and here the run with more of it ends lower."
+        )
+    yield cause(
+        weight.strength,
+        factor.evidence(control, test),
+        f"Dropout is {control.value:g} in the control and {test.value:g} in the test.{which}{weight.said}",
+        numbers={"control": control.value, "test": test.value},
+        effect=weight.effect,
+        settle="Train the test with the control's dropout.",
+        command=retrain(pair.test, dropout=control.value),
+    )
+
+
+def _by_curves(pair: Pair) -> Result:
+    found = lift(pair.control), lift(pair.test)
+    if found[0] is None or found[1] is None or not _apart(found[0], found[1]):
+        return
+    gap = pair.alignment.gap("last")
+    size = abs(found[1].value - found[0].value)
+    yield cause(
+        "strong",
+        "inferred",
+        f"Printed losses lie {found[0].value:+.3f} from the train split's evaluations in the control and "
+        f"{found[1].value:+.3f} in the test. Dropout lifts the printed ones, and it is off in evaluations: the runs "
+        "train with different dropout.",
+        numbers=_numbers(found[0], found[1]),
+        effect=math.copysign(0.5 * size, gap) if gap else None,
+        settle="Give dropout of both (--set RUN.dropout=...).",
+    )
+
+
+def _not_as_set(pair: Pair, value: float) -> Result:
+    found = lift(pair.control), lift(pair.test)
+    if found[0] is None or found[1] is None or not _apart(found[0], found[1]):
+        yield ruled_out("computed", f"Both train with a dropout of {value:g}.")
+        return
+    more = "test" if found[1].value > found[0].value else "control"
+    gap = pair.alignment.gap("last")
+    yield cause(
+        "strong",
+        "inferred",
+        f"Both say dropout {value:g}, but printed losses lie {found[0].value:+.3f} from the train split's evaluations "
+        f"in the control and {found[1].value:+.3f} in the test. Dropout was not on and off at the same places in both: "
+        f"the {more} trains with more of it, or the other evaluates with it.",
+        numbers=_numbers(found[0], found[1]),
+        effect=gap,
+        settle="Check that training and evaluation mode are switched (model.train, model.eval) in both.",
+        title="Dropout did not run as set",
+    )
+
+
+def _apart(first: Lift, second: Lift) -> bool:
+    by = abs(first.value - second.value)
+    return by > max(SHOWS, ERRORS * math.hypot(first.error, second.error))
+
+
+def _numbers(first: Lift, second: Lift) -> dict[str, object]:
+    return {
+        "control_lift": first.value,
+        "test_lift": second.value,
+        "standard_error": math.hypot(first.error, second.error),
+    }
+
+
+@rule("training-mode", title="Printed losses are not the evaluations of the train split", group="C", order=5)
+def training_mode(pair: Pair) -> Result:
+    """val below the printed loss, or the printed loss above train: dropout, not luck."""
+    for label, facts in pair.runs:
+        found, rate = lift(facts), facts.dropout
+        if found is None or not isinstance(rate, Known):
+            continue
+        numbers: dict[str, object] = {"run": label, "lift": found.value, "standard_error": found.error}
+        if rate.value > 0 and found.value > max(SHOWS, ERRORS * found.error):
+            yield remark(
+                "inferred",
+                f"The losses that the {label}'s iterations print lie {found.value:.3f} above its train split in "
+                f"evaluation mode, since they have dropout {rate.value:g}. They are not to be held against a val loss.",
+                numbers=numbers,
+            )
+        elif (
+            rate.value >= 0.1 and found.value < -0.5 * SHOWS + 2 * found.error and found.value + 2 * found.error < SHOWS
+        ):
+            yield remark(
+                "inferred",
+                f"The {label} says dropout {rate.value:g}, but its printed losses are not above its evaluations "
+                f"({found.value:+.3f}): dropout was off in training, or on in evaluation.",
+                numbers=numbers,
+                settle="Check that training and evaluation mode are switched (model.train, model.eval).",
+            )

@@ -1,0 +1,80 @@
+"""R2 and R5: settings that cannot have been applied, and gaps that no setting explains."""
+
+from __future__ import annotations
+
+from lossgap.comparison.finding import Finding, Pair, Result, cause, remark, rule
+from lossgap.comparison.findings import factor
+
+LEAST_ERRORS = 4.0
+LEAST_GAP = 0.04
+"""Nats. With four standard errors, what seeds never made in the runs known to us."""
+SHIFTING = ("max_iters", "init_from")
+"""Settings of which two runs may differ and coincide as long as both last."""
+
+
+@rule("settings-not-applied", title="Settings differ, and the curves do not", group="A", order=2)
+def settings_not_applied(pair: Pair) -> Result:
+    """Two different trainings never agree digit for digit: one setting was not applied, or one log was read twice."""
+    if not pair.alignment.coincide:
+        return
+    common = pair.alignment.common
+    assert common is not None
+    items = [item for item in pair.settings.differ if factor.explains(item) and item.name not in SHIFTING]
+    numbers: dict[str, object] = {"points": len(common), "until": float(common.iters[-1])}
+    if items:
+        said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in items)
+        yield remark(
+            "inferred",
+            f"The settings differ in {said}, but the losses are equal digit for digit at all {len(common)} common "
+            "iterations. So the setting was not applied in one of them, or both logs are of one run.",
+            strength="strong",
+            numbers=numbers | {"settings": [item.name for item in items]},
+            settle="Look at what each run says it ran with, and whether flags come before or after the config file.",
+        )
+        return
+    yield remark(
+        "inferred",
+        f"The losses are equal digit for digit at all {len(common)} common iterations: a repetition of one run, or one "
+        "run twice.",
+        numbers=numbers,
+        title="The curves coincide",
+    )
+
+
+@rule("not-in-the-settings", title="The settings do not show what makes the gap", group="A", order=5)
+def not_in_the_settings(pair: Pair) -> Result:
+    """All settings that matter are known and equal, and the gap is far beyond the noise."""
+    gap = pair.alignment.gap("last")
+    if gap is None or not factor.all_known(pair) or factor.others(pair, ()):
+        return
+    if pair.control.batch.value is None or pair.control.batch.value != pair.test.batch.value:
+        return
+    if factor.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, LEAST_ERRORS * factor.error(pair)):
+        return
+    shown = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    yield cause(
+        "likely" if shown else "strong",
+        "inferred",
+        f"Everything that the records say of model, batch, length, schedule, regularisation and data is the same in "
+        f"both, and yet the gap is {gap:+.4f}, {abs(gap) / factor.error(pair):.0f} standard errors. Something ran "
+        f"otherwise than its settings say, or is not a setting: code, initial weights, data behind the same name, the "
+        f"mask, the loss.{_onset(pair)}",
+        numbers={"gap": gap, "standard_error": factor.error(pair)},
+        effect=None if shown else gap,
+        settle="Train the control's recipe again with lossgap: the run that it does not repeat is the odd one.",
+    )
+
+
+def _onset(pair: Pair) -> str:
+    """Where the curves part."""
+    common = pair.alignment.common
+    if common is None or len(common) < 4:
+        return ""
+    near = max(0.02, 2 * factor.error(pair))
+    away = [index for index, value in enumerate(abs(common.gaps)) if value > near]
+    if not away:
+        return ""
+    at = common.iters[away[0]]
+    if at == 0:
+        return " They are apart from iteration 0 on, before any training."
+    return f" They part between iterations {common.iters[away[0] - 1]:,.0f} and {at:,.0f}."

@@ -1,0 +1,272 @@
+"""R3: the learning rate: peak, horizon, phase, warm-up."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+
+from lossgap.comparison.fact import Known, Unknown
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.command import retrain
+
+RATE = ("learning_rate", "min_lr")
+SCHEDULE = ("lr_decay_iters", "decay_lr", "min_lr")
+SAME_RATE = 0.02
+RATE_EFFECT = 0.03
+"""Nats per e-fold of the peak near its optimum: a tuned rate against its neighbours moves a loss by 0.02 to 0.05
+(MarinFold#75). Far from it the loss of a young run follows the number of updates that the rate is worth."""
+DECAY_EFFECT = 0.05
+"""Nats that the decay from the peak to a tenth of it is worth, roughly: 0.02 to 0.06 in runs of both kinds."""
+
+
+@rule("learning-rate", title="The peaks of the learning rate differ", group="B", order=3)
+def learning_rate(pair: Pair) -> Result:
+    """learning_rate as set, or the highest that the rows log."""
+    control, test = _peak(pair.control), _peak(pair.test)
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield lacking(control, test, what="whether both have the same learning rate")
+        return
+    if control.value <= 0 or test.value <= 0:
+        return
+    ratio = test.value / control.value
+    numbers = {"control": control.value, "test": test.value, "ratio": ratio}
+    if abs(math.log(ratio)) < SAME_RATE:
+        yield from _lowest(pair, numbers)
+        return
+    size = max(RATE_EFFECT, 0.5 * factor.slope(pair)) * abs(math.log(ratio))
+    weight = factor.weigh(pair, RATE, size=size)
+    yield cause(
+        weight.strength,
+        factor.evidence(control, test),
+        f"The learning rate peaks at {control.value:g} in the control and at {test.value:g} in the test: {ratio:.3g} "
+        f"times. {_which(pair, ratio)}{weight.said}",
+        numbers=numbers,
+        effect=weight.effect,
+        settle="Train the test with the control's rate.",
+        command=retrain(pair.test, learning_rate=control.value, min_lr=pair.control.min_lr.value)
+        if pair.control.min_lr.known
+        else "",
+    )
+
+
+def _peak(facts: Facts) -> Known[float] | Unknown:
+    said = facts.learning_rate
+    rows = facts.run.iters["lr"].drop_nulls()
+    if said.known or rows.is_empty():
+        return said
+    return Known(float(rows.to_numpy().max()), "computed", "the highest in the rows")
+
+
+def _which(pair: Pair, ratio: float) -> str:
+    gap = pair.alignment.gap("last")
+    if not gap:
+        return "The sign of its effect is not known in advance."
+    high, worse = ratio > 1, gap > 0
+    if high == worse:
+        return "The higher rate ends higher, so it is too high for this recipe, or its decay is not finished."
+    return "The lower rate ends higher: for this many updates it is too low."
+
+
+def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
+    lowest = pair.settings.differing("min_lr")
+    if lowest is None:
+        yield ruled_out("computed", f"Both peak at a learning rate of {numbers['control']:g}.", numbers=numbers)
+        return
+    weight = factor.weigh(pair, ("min_lr",), size=0.01)
+    yield cause(
+        weight.strength,
+        factor.of_settings((lowest,)),
+        f"min_lr is {lowest.control} in the control and {lowest.test} in the test, at equal peaks.{weight.said}",
+        numbers={"control": lowest.control, "test": lowest.test},
+        effect=weight.effect,
+        settle="Train the test with the control's min_lr.",
+        command=retrain(pair.test, min_lr=lowest.control),
+    )
+
+
+@rule("learning-rate-horizon", title="The learning rate is in another phase", group="B", order=3)
+def learning_rate_horizon(pair: Pair) -> Result:
+    """Where the decay ends, and how far each run is in it at its last value."""
+    ends = [curve.last.iter for curve in factor.curves(pair) or ()]
+    constant = [facts.decay_lr.value is False for _, facts in pair.runs]
+    horizons = pair.control.horizon, pair.test.horizon
+    if not all(constant) and any(not item.known and not flat for item, flat in zip(horizons, constant, strict=True)):
+        yield from _by_rows(pair)
+        return
+    if all(constant) or (horizons[0].value == horizons[1].value and constant[0] == constant[1]):
+        if len(ends) == 2 and not all(constant) and factor.length_ratio(pair) not in (None, 1.0):
+            yield from _unfinished(pair, ends)
+            return
+        yield ruled_out("computed", "Both learning rates decay over the same horizon.")
+        return
+    phases = _phases(pair, ends)
+    if phases is not None and min(phases) > 0.99 and factor.length_ratio(pair) not in (None, 1.0):
+        yield ruled_out("computed", f"Each learning rate decays over its own run. {_done(phases)}")
+        return
+    names = [f"{item.value:,} iterations" if item.known else "none (constant)" for item in horizons]
+    size = DECAY_EFFECT * max(0.2, abs(phases[1] - phases[0])) if phases else DECAY_EFFECT
+    # A horizon that goes with the length is one decision with it, and the length carries the weight.
+    together = factor.length_ratio(pair) not in (None, 1.0)
+    weight = factor.weigh(pair, (*SCHEDULE, "max_iters") if together else SCHEDULE, size=size)
+    done = f" {_done(phases)}" if phases else ""
+    yield cause(
+        "possible" if together and phases and abs(phases[1] - phases[0]) < 0.1 else weight.strength,
+        factor.evidence(*horizons),
+        f"The learning rate decays over {names[0]} in the control and {names[1]} in the test.{done}{weight.said}",
+        numbers={
+            "control": horizons[0].value,
+            "test": horizons[1].value,
+            "control_decayed": phases[0] if phases else None,
+            "test_decayed": phases[1] if phases else None,
+        },
+        effect=weight.effect,
+        settle="Train both with lr_decay_iters equal to max_iters, so that the decay ends with the run.",
+        command=retrain(pair.test, lr_decay_iters=pair.test.max_iters.value) if pair.test.max_iters.known else "",
+    )
+
+
+def _phases(pair: Pair, ends: list[float]) -> tuple[float, float] | None:
+    """Which part of the decay each run has behind it at its last value; a constant rate has none."""
+    if len(ends) < 2:
+        return None
+    found = []
+    for (_, facts), end in zip(pair.runs, ends, strict=True):
+        part = 0.0 if facts.decay_lr.value is False else facts.decayed_at(end).value
+        if part is None and facts.horizon.value:
+            part = (1 - math.cos(math.pi * min(1.0, end / facts.horizon.value))) / 2
+        if part is None:
+            return None
+        found.append(part)
+    return found[0], found[1]
+
+
+def _done(phases: tuple[float, float]) -> str:
+    return f"At its last value the control has {phases[0]:.0%} of the decay behind it, the test {phases[1]:.0%}."
+
+
+def _unfinished(pair: Pair, ends: list[float]) -> Result:
+    """One horizon, two lengths: the shorter run was stopped before its decay."""
+    phases = _phases(pair, ends)
+    if phases is None or abs(phases[1] - phases[0]) < 0.1:
+        return
+    effect = -DECAY_EFFECT * (phases[1] - phases[0])
+    weight = factor.weigh(pair, ("max_iters",), signed=effect)
+    yield cause(
+        "likely" if weight.strength == "strong" else "possible",
+        factor.evidence(pair.control.horizon, pair.test.horizon),
+        f"Both decay over {pair.control.horizon.value:,} iterations, but {_done(phases)[0].lower()}{_done(phases)[1:]} "
+        "A run that is stopped early is not a short run.",
+        numbers={"control_decayed": phases[0], "test_decayed": phases[1]},
+        effect=weight.effect,
+        settle="Train the shorter run with a horizon of its own length.",
+    )
+
+
+def _by_rows(pair: Pair) -> Result:
+    """Both logs give the rate of each iteration: where they part, the schedules differ."""
+    tables = [
+        facts.run.iters.filter(pl.col("lr").is_not_null() & pl.col("iter").is_not_null())
+        .unique(subset="iter", keep="last")
+        .sort("iter")
+        for _, facts in pair.runs
+    ]
+    if min(table.height for table in tables) < 5:
+        yield lacking(
+            pair.control.horizon, pair.test.horizon, what="over how many iterations each learning rate decays"
+        )
+        return
+    both = tables[0].join(tables[1], on="iter", suffix="_test").sort("iter")
+    if both.height < 5:
+        yield lacking(
+            pair.control.horizon, pair.test.horizon, what="over how many iterations each learning rate decays"
+        )
+        return
+    peaks = both["lr"].to_numpy().max(), both["lr_test"].to_numpy().max()
+    if min(peaks) <= 0:
+        return
+    shape = np.abs(both["lr"].to_numpy() / peaks[0] - both["lr_test"].to_numpy() / peaks[1])
+    apart = np.flatnonzero(shape > 0.02)
+    if not len(apart):
+        yield ruled_out("computed", f"Both logs have the same schedule at {both.height} common iterations.")
+        return
+    at = int(both["iter"][int(apart[0])])
+    ends = float(both["lr"][-1]) / peaks[0], float(both["lr_test"][-1]) / peaks[1]
+    weight = factor.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(ends[1] - ends[0])))
+    yield cause(
+        "strong" if weight.strength == "strong" or float(shape.max()) > 0.3 else "likely",
+        "computed",
+        f"The logged learning rates follow other schedules from iteration {at:,} on; at the last common one they are "
+        f"at {ends[0]:.0%} and {ends[1]:.0%} of their peaks.",
+        numbers={"first_apart": at, "control_of_peak": ends[0], "test_of_peak": ends[1]},
+        effect=weight.effect,
+        settle="Give warmup_iters, lr_decay_iters, min_lr and decay_lr of both.",
+    )
+
+
+@rule("warm-up", title="The warm-ups have different lengths", group="B", order=3)
+def warm_up(pair: Pair) -> Result:
+    """warmup_iters, and who never left it."""
+    control, test = pair.control.warmup_iters, pair.test.warmup_iters
+    for label, facts in pair.runs:
+        warm, last = facts.warmup_iters.value, facts.last_iter
+        if warm and last is not None and last <= warm and facts.decay_lr.value is not False:
+            yield remark(
+                factor.evidence(facts.warmup_iters),
+                f"The {label} ends at iteration {last:,}, inside its warm-up of {warm:,}: the rate never reached "
+                "its peak.",
+                numbers={"run": label, "warmup_iters": warm, "last": last},
+            )
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield lacking(control, test, what="whether both warm up over as many iterations")
+        return
+    if control.value == test.value:
+        yield ruled_out("computed", f"Both warm up over {control.value:,} iterations.")
+        return
+    yield _other_warm_up(pair, control.value, test.value)
+
+
+def _other_warm_up(pair: Pair, control: int, test: int) -> Finding:
+    last = max(1, min(facts.last_iter or facts.max_iters.value or 1 for _, facts in pair.runs))
+    # Half of a linear warm-up's updates are lost to it, on average over its rates.
+    lost = [min(0.9, 0.5 * min(warm, last) / last) for warm in (control, test)]
+    effect = factor.slope(pair) * math.log((1 - lost[0]) / (1 - lost[1]))
+    weight = factor.weigh(pair, ("warmup_iters",), size=abs(effect))
+    return cause(
+        weight.strength,
+        factor.evidence(pair.control.warmup_iters, pair.test.warmup_iters),
+        f"The control warms up over {control:,} iterations, the test over {test:,}, that is "
+        f"{min(1.0, control / last):.0%} and {min(1.0, test / last):.0%} of the shorter run.{weight.said}",
+        numbers={"control": control, "test": test, "of": last},
+        effect=weight.effect,
+        settle="Train the test with the control's warmup_iters.",
+        command=retrain(pair.test, warmup_iters=control),
+    )
+
+
+@rule("resumed-with-another-horizon", title="A run went on with another schedule", group="B", order=3)
+def resumed_with_another_horizon(pair: Pair) -> Result:
+    """A seam at which the schedule changed: the rate jumps, and the whole is no run of either schedule."""
+    names = ("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters", "decay_lr")
+    for label, facts in pair.runs:
+        for seam in facts.run.seams:
+            if not isinstance(seam, dict) or not isinstance(seam.get("changed"), list):
+                continue
+            changed = [item for item in seam["changed"] if isinstance(item, dict) and item.get("setting") in names]
+            if not changed:
+                continue
+            at = seam.get("iter")
+            said = ", ".join(
+                f"{item.get('setting')} from {item.get('before')} to {item.get('after')}" for item in changed
+            )
+            yield cause(
+                "likely",
+                "computed",
+                f"The {label} was resumed at iteration {at} with another schedule ({said}), so its rate jumps there "
+                "and it is no run of either schedule.",
+                numbers={"run": label, "iteration": at if isinstance(at, int) else None},
+                settle="Train it in one go with the schedule it ended with.",
+            )

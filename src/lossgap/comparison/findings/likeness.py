@@ -1,0 +1,95 @@
+"""Whether two stretches of printed iteration losses are of the same batches: they then rise and fall together.
+
+A micro-batch that is easy for one model is easy for another, so the losses of the same batches correlate even between
+models of other sizes (0.49 between two sizes of GPT-2), between a model and itself hundreds of iterations later (0.62),
+and all but agree for runs of one recipe (0.98 to 0.99); those of other batches do not (under 0.15). What correlates is
+each loss minus the mean of its two neighbours, so that the common fall of the curves does not count, by ranks, so that
+a few large steps at the beginning do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossgap.comparison.curve import Curve, Floats
+from lossgap.comparison.facts import Facts
+
+FEWEST = 50
+"""Losses in common below which nothing is said."""
+LEAST = 0.35
+"""A correlation from which batches are called the same, if it also stands `SIGMAS` standard errors above 0."""
+MOST = 0.2
+"""A correlation up to which they are called other batches, if it is within `SIGMAS` standard errors of 0."""
+SIGMAS = 4.0
+_OVERLAP = 1 + 2 * ((2 / 3) ** 2 + (1 / 6) ** 2)
+"""Neighbouring terms share losses, autocorrelations -2/3 and 1/6: so many terms count as one (Bartlett's formula)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """The rank correlation of `count` losses, and its standard error where the batches are unrelated."""
+
+    correlation: float
+    count: int
+
+    @property
+    def error(self) -> float:
+        """Standard error about 0."""
+        return math.sqrt(_OVERLAP / max(1, self.count - 2))
+
+    @property
+    def same(self) -> bool | None:
+        """Whether the batches are the same; None where the losses do not tell."""
+        if self.correlation >= max(LEAST, SIGMAS * self.error):
+            return True
+        # Unrelated only where the same batches would have been seen.
+        could_tell = LEAST >= SIGMAS * self.error
+        return False if could_tell and self.correlation <= MOST else None
+
+    @property
+    def said(self) -> str:
+        """In words, with its numbers."""
+        return f"rank correlation {self.correlation:.2f} over {self.count:,} printed losses"
+
+
+def between(control: Facts, test: Facts) -> Likeness | None:
+    """Of two runs at the iterations that both printed; None where they say too little."""
+    first, second = _single(control), _single(test)
+    if first is None or second is None:
+        return None
+    _, places, others = np.intersect1d(first.iters, second.iters, return_indices=True)
+    return of(first.values[places], second.values[others])
+
+
+def within(facts: Facts, at: int, start: int = 0) -> Likeness | None:
+    """Of one run: iterations from `at` on against those from `start` on, as far as they do not overlap."""
+    curve = _single(facts)
+    if curve is None or at <= start:
+        return None
+    early = curve.iters[(curve.iters >= start) & (curve.iters < at)]
+    _, places, later = np.intersect1d(early, curve.iters[curve.iters >= at] - (at - start), return_indices=True)
+    return of(curve.values[(curve.iters >= start) & (curve.iters < at)][places], curve.values[curve.iters >= at][later])
+
+
+def of(first: Floats, second: Floats) -> Likeness | None:
+    """Of two series of equal length (n,); None where they are short or do not move."""
+    if len(first) < FEWEST:
+        return None
+    moves = [series[1:-1] - (series[:-2] + series[2:]) / 2 for series in (first, second)]
+    if any(float(np.ptp(move)) == 0.0 for move in moves):
+        return None
+    from scipy.stats import rankdata  # loaded when needed: it takes longer than the rest together
+
+    ranks = [rankdata(move) for move in moves]
+    return Likeness(correlation=float(np.corrcoef(*ranks)[0, 1]), count=len(first))
+
+
+def _single(facts: Facts) -> Curve | None:
+    """Printed losses, each of one iteration: no means over several, no thinned rows."""
+    curve = facts.train
+    if curve is None or facts.run.thinned is not None or curve.meaning.kind in ("moving-average", "run-mean"):
+        return None
+    return None if curve.meaning.kind == "interval-mean" else curve

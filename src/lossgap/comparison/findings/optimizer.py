@@ -1,0 +1,128 @@
+"""R3: weight decay, the rest of the optimizer, and settings that lossgap has no rule for."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from lossgap.comparison.differences import Setting
+from lossgap.comparison.fact import Unknown
+from lossgap.comparison.finding import Pair, Result, cause, lacking, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.command import retrain
+from lossgap.config import TrainConfig
+from lossgap.runs.values import as_float
+from lossgap.settings import settings_of
+
+ADAM = ("beta1", "beta2", "grad_clip", "optimizer")
+DECAY_EFFECT = 0.1
+"""Nats per unit of weight_decay x rate x updates, the exponent by which decay alone shrinks a weight. Rough."""
+MOST = 0.1
+MEMORY_EFFECT = 0.02
+"""Nats per e-fold of 1 / (1 - beta) or of grad_clip. Rough: nobody known to us has published one."""
+
+BOOKKEEPING = re.compile(
+    r"^micro_|dir|path|file|folder|name|log|sav(e|ing)|ckpt|checkpoint|seed|worker|thread|device|gpu|cpu|cuda|host|port|rank|"
+    r"run|date|time|stamp|wandb|mlflow|tensorboard|project|tag|note|version|id$|uuid|print|verbose|debug|eval|valid|"
+    r"test|sample|push|hub|url|user|resume|interval|every|freq|progress|report|profil|compile|precision|fp16|bf16|tf32|"
+    r"backend|ddp|fsdp|nproc|world|shard|parallel|pin_memory|prefetch|total_flos|recipe|backup|title|comment|desc",
+    re.IGNORECASE,
+)
+"""Names of settings that move no loss by more than rounding, or none at all."""
+MOST_NAMED = 8
+
+
+@rule("weight-decay", title="The weight decays differ", group="A", order=3)
+def weight_decay(pair: Pair) -> Result:
+    """AdamW's, held against what it can do in as many updates at that rate."""
+    control, test = pair.control.weight_decay, pair.test.weight_decay
+    if isinstance(control, Unknown) or isinstance(test, Unknown):
+        yield lacking(control, test, what="whether both have the same weight decay")
+        return
+    if control.value == test.value:
+        yield ruled_out("computed", f"Both have a weight decay of {control.value:g}.")
+        return
+    updates = max((facts.last_iter or 0 for _, facts in pair.runs), default=0)
+    rates = [facts.learning_rate.value or 6e-4 for _, facts in pair.runs]
+    shrunk = abs(test.value - control.value) * max(rates) / 2 * updates
+    weight = factor.weigh(pair, ("weight_decay",), size=min(MOST, DECAY_EFFECT * shrunk))
+    yield cause(
+        weight.strength,
+        factor.evidence(control, test),
+        f"The weight decay is {control.value:g} in the control and {test.value:g} in the test; over {updates:,} "
+        f"updates the difference shrinks weights by a factor of about exp(-{shrunk:.2g}).{weight.said}",
+        numbers={"control": control.value, "test": test.value, "exponent": shrunk},
+        effect=weight.effect,
+        settle="Train the test with the control's weight_decay.",
+        command=retrain(pair.test, weight_decay=control.value),
+    )
+
+
+@rule("optimizer", title="The optimizers differ", group="A", order=3)
+def optimizer(pair: Pair) -> Result:
+    """beta1, beta2, grad_clip, or the optimizer by name."""
+    items = factor.differing(pair, *ADAM)
+    if not items:
+        known = [pair.control.number("beta2"), pair.test.number("beta2")]
+        if all(item.known for item in known):
+            yield ruled_out("computed", "Both have the same betas and clipping, as far as the records say.")
+        else:
+            yield lacking(known[0], known[1], what="whether both have the same optimizer (beta1, beta2, grad_clip)")
+        return
+    weight = factor.weigh(pair, ADAM, size=sum(_memory(item) for item in items))
+    said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in items)
+    yield cause(
+        weight.strength,
+        factor.of_settings(items),
+        f"The optimizers differ (control and test): {said}.{weight.said}",
+        numbers={item.name: [_plain(item.control), _plain(item.test)] for item in items},
+        effect=weight.effect,
+        settle="Train the test with the control's optimizer.",
+        command=retrain(pair.test, **{item.name: item.control for item in items if item.name != "optimizer"}),
+    )
+
+
+def _memory(item: Setting) -> float:
+    first, second = as_float(item.control), as_float(item.test)
+    if first is None or second is None:
+        return 0.1
+    if item.name.startswith("beta"):
+        first, second = 1 - first, 1 - second
+    if first <= 0 or second <= 0:
+        return MEMORY_EFFECT
+    return min(MOST, MEMORY_EFFECT * abs(math.log(first / second)))
+
+
+@rule("other-settings", title="Other settings differ", group="A", order=3)
+def other_settings(pair: Pair) -> Result:
+    """Settings without a rule of their own, of other trainers; bookkeeping left out by name."""
+    ours = settings_of(TrainConfig)
+    items = [
+        item
+        for item in pair.settings.differ
+        if item.name not in ours
+        and item.name not in ADAM
+        and not BOOKKEEPING.search(item.name)
+        and item.name not in ("vocab_size", "n_params", "tokens_per_iter", "epochs", "num_epochs", "num_train_epochs")
+    ]
+    if not items:
+        return
+    said = ", ".join(f"{item.name} {_plain(item.control)} and {_plain(item.test)}" for item in items[:MOST_NAMED])
+    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+    alone = not factor.others(pair, ())
+    yield cause(
+        "likely" if alone else "possible",
+        factor.of_settings(items),
+        f"The settings differ in {said}{more} (control and test). lossgap knows nothing of their effect.",
+        numbers={item.name: [_plain(item.control), _plain(item.test)] for item in items[:MOST_NAMED]},
+        settle="Train the test with the control's values, one at a time.",
+    )
+
+
+def _plain(value: object) -> object:
+    """A JSON value, short."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)[:60]

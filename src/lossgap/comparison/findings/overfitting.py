@@ -1,0 +1,105 @@
+"""R4: overfitting, and best against last."""
+
+from __future__ import annotations
+
+from lossgap.comparison.curve import Curve
+from lossgap.comparison.facts import Facts
+from lossgap.comparison.finding import Pair, Result, cause, remark, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.recipe import reference_of
+from lossgap.comparison.metric import Metric
+
+LEAST = 0.02
+"""Nats by which two runs must differ in their rise."""
+ERRORS = 3.0
+
+
+@rule("overfitting", title="A run ends above its own best", group="B", order=4)
+def overfitting(pair: Pair) -> Result:
+    """val rises after its best while train falls: the gap of the last values then compares two stages of that."""
+    found = pair.alignment.metric
+    if not isinstance(found, Metric) or found.name != "val_loss":
+        return
+    rises = {label: _rise(pair, label, facts) for label, facts in pair.runs}
+    known = {label: value for label, value in rises.items() if value is not None}
+    if not known:
+        if min(len(found.control), len(found.test)) >= 3:
+            yield ruled_out("inferred", "Neither run ends above its own best by more than the noise.")
+        return
+    for label, facts in pair.runs:
+        if rises[label] is not None:
+            yield from _described(pair, label, facts, rises[label] or 0.0)
+    yield from _as_cause(pair, found, known)
+
+
+def _rise(pair: Pair, label: str, facts: Facts) -> float | None:
+    """From the curve; else, for a run with single figures, against the best of its recipe."""
+    own = factor.rise(facts, label, pair)
+    curves = factor.curves(pair)
+    curve = None if curves is None else curves[label == "test"]
+    reference = reference_of(facts)
+    if own is not None or curve is None or len(curve) >= 3 or reference is None or pair.alignment.metric is None:
+        return own
+    best = min(val for _, val in reference[0].evals.values())
+    at = next(at for at, (_, val) in reference[0].evals.items() if val == best)
+    up = curve.last.value - best
+    return up if curve.last.iter > at and up > 2 * reference[0].tolerance["val"] else None
+
+
+def _described(pair: Pair, label: str, facts: Facts, up: float) -> Result:
+    curves = factor.curves(pair)
+    assert curves is not None
+    curve = curves[label == "test"]
+    passes = facts.passes_at(curve.last.iter).value
+    read = f" It reads its data {passes:.3g} times." if passes is not None and passes > 1 else ""
+    numbers: dict[str, object] = {"run": label, "last": curve.last.value, "above_best": up, "passes": passes}
+    if len(curve) < 3:
+        # One figure: the recipe's rule tells of it.
+        return
+    numbers |= {"best": curve.best.value, "best_iter": curve.best.iter}
+    yield remark(
+        "inferred",
+        f"The {label}'s last val loss, {curve.last.value:.4f}, is {up:.4f} above its best, {curve.best.value:.4f} at "
+        f"iteration {curve.best.iter:,.0f}.{_train(facts, curve)}{read}",
+        strength="strong",
+        numbers=numbers,
+        settle="Compare best with best; stop there, or use more data or more dropout.",
+        title=f"The {label} ends above its own best",
+    )
+
+
+def _train(facts: Facts, curve: Curve) -> str:
+    """What the train split did meanwhile."""
+    train = facts.train_eval
+    before, after = (train.at(curve.best.iter), train.at(curve.last.iter)) if train is not None else (None, None)
+    if before is None or after is None:
+        return ""
+    if after.value < before.value:
+        return f" Its train loss fell from {before.value:.4f} to {after.value:.4f} meanwhile: it overfits."
+    return f" Its train loss rose too, from {before.value:.4f} to {after.value:.4f}: that is no overfitting."
+
+
+def _as_cause(pair: Pair, found: Metric, rises: dict[str, float]) -> Result:
+    effect = rises.get("test", 0.0) - rises.get("control", 0.0)
+    last, best = pair.alignment.gap("last"), pair.alignment.gap("best")
+    if last is None or abs(effect) <= max(LEAST, ERRORS * max(factor.evaluation_error(pair, name) for name in rises)):
+        return
+    curves = (found.control, found.test)
+    seen = all(len(curve) >= 3 for curve in curves)
+    later = "test" if effect > 0 else "control"
+    numbers: dict[str, object] = {f"{name}_above_best": value for name, value in rises.items()}
+    beside = ""
+    if best is not None and seen:
+        beside = f" Best against best the gap is {best:+.4f}, last against last {last:+.4f}."
+        numbers |= {"gap_best": best, "gap_last": last}
+    share = effect / last if last else 0.0
+    yield cause(
+        "strong" if share >= 0.5 else "likely" if share >= 0.25 else "possible",
+        "inferred",
+        f"The {later}'s last val loss is {max(rises.values()):.4f} above its best, which makes {effect:+.4f} of the "
+        f"gap of the last values.{beside}",
+        numbers=numbers,
+        effect=effect,
+        settle="Compare best with best.",
+        title=f"The {later} overfits more",
+    )
