@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
     from lossgap.errors import LossgapError, LossgapWarning
+    from lossgap.runs.readers.source import load_run
     from lossgap.runs.run import Run
-    from lossgap.runs.run import read_run as load_run
 
 __all__ = ["LossgapError", "LossgapWarning", "Run", "TrainConfig", "load_run", "open_corpus", "sample", "train"]
 
@@ -21,7 +21,7 @@ _HOMES = {
     "LossgapWarning": "lossgap.errors",
     "Run": "lossgap.runs.run",
     "TrainConfig": "lossgap.config",
-    "load_run": "lossgap.runs.run:read_run",
+    "load_run": "lossgap.runs.readers.source",
     "open_corpus": "lossgap.corpus",
     "sample": "lossgap.api",
     "train": "lossgap.api",

@@ -69,7 +69,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], object]] = {
 }
 
 
-class _NotConstantError(Exception):
+class NotConstantError(Exception):
     """The expression has no value that can be found without running code; the text says why."""
 
 
@@ -77,55 +77,55 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _evaluate(node: ast.expr, names: Mapping[str, object]) -> object:
-    """The value of a constant expression. Raises `_NotConstantError`."""
+def evaluate_constant(node: ast.expr, names: Mapping[str, object]) -> object:
+    """The value of a constant expression. Raises `NotConstantError`."""
     match node:
         case ast.Constant(value=value) if value is None or isinstance(value, bool | int | float | str):
             return _bounded(value)
         case ast.Name(id=name) if name in names:
             return names[name]
         case ast.Name(id=name):
-            raise _NotConstantError(f"{name} has no constant value here")
+            raise NotConstantError(f"{name} has no constant value here")
         case ast.Tuple(elts=items) | ast.List(elts=items):
-            values = tuple(_evaluate(item, names) for item in items)
+            values = tuple(evaluate_constant(item, names) for item in items)
             if all(_is_number(value) for value in values):  # tuples of tuples could grow without end
                 return values
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
-            number = _evaluate(operand, names)
+            number = evaluate_constant(operand, names)
             if _is_number(number):
                 return -number if isinstance(sign, ast.USub) else number
         case ast.BinOp(left=left, op=op, right=right):
-            return _bounded(_binary(op, _evaluate(left, names), _evaluate(right, names)))
-    raise _NotConstantError("the value is not a constant")
+            return _bounded(_binary(op, evaluate_constant(left, names), evaluate_constant(right, names)))
+    raise NotConstantError("the value is not a constant")
 
 
 def _binary(op: ast.operator, left: object, right: object) -> object:
     if isinstance(op, ast.Add) and isinstance(left, str) and isinstance(right, str):
         return left + right
     if not (_is_number(left) and _is_number(right)):
-        raise _NotConstantError("arithmetic needs numbers")
+        raise NotConstantError("arithmetic needs numbers")
     if type(op) not in _OPERATORS:
-        raise _NotConstantError("the operator is none of + - * / // % **")
+        raise NotConstantError("the operator is none of + - * / // % **")
     # 9 ** 9 ** 9 would take for ever: the size is known before the power is computed.
     whole = isinstance(left, int) and isinstance(right, int)
     if isinstance(op, ast.Pow) and whole and int(left).bit_length() * abs(right) > 4 * _BITS:
-        raise _NotConstantError("the number is too large")
+        raise NotConstantError("the number is too large")
     try:
         return _OPERATORS[type(op)](left, right)
     except OverflowError:
-        raise _NotConstantError("the number is too large") from None
+        raise NotConstantError("the number is too large") from None
     except ZeroDivisionError:
-        raise _NotConstantError("it divides by zero") from None
+        raise NotConstantError("it divides by zero") from None
 
 
 def _bounded(value: object) -> object:
     """`value`, unless it is larger than a setting can be, or complex."""
     if isinstance(value, int) and value.bit_length() > _BITS:
-        raise _NotConstantError("the number is too large")
+        raise NotConstantError("the number is too large")
     if isinstance(value, str) and len(value) > _CHARACTERS:
-        raise _NotConstantError("the text is too long")
+        raise NotConstantError("the text is too long")
     if isinstance(value, complex):
-        raise _NotConstantError("the number is complex")
+        raise NotConstantError("the number is complex")
     return value
 
 
@@ -234,8 +234,8 @@ class _Reader:
 
     def assign(self, names: list[str], expression: ast.expr, statement: ast.stmt) -> None:
         try:
-            value = _evaluate(expression, self.names)
-        except _NotConstantError as error:
+            value = evaluate_constant(expression, self.names)
+        except NotConstantError as error:
             self.skip(statement, str(error))
             return
         for name in names:

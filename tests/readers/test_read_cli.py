@@ -96,3 +96,14 @@ def test_arguments(capsys: pytest.CaptureFixture[str]) -> None:
             read.main(argv)
         assert caught.value.slug == slug
     assert read.parse_columns("iter:step, val_loss:eval/loss") == {"iter": "step", "val_loss": "eval/loss"}
+
+
+def test_no_number_is_cut_off_to_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.log"
+    tail = "time 119975.84ms, mfu 15.34%\n"
+    path.write_text(f"iter 123456789: loss 10.9774, {tail}iter 223456789: loss 3.8853, {tail}")
+    assert read.main([str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "10.9774 @123456789" in shown
+    assert "3.8853 @223456789" in shown
+    assert "119975.84 @123456789" in shown

@@ -69,7 +69,8 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
     ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "COLUMNS", "LOSSGAP_SILENCE")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     source = str(Path(lossgap.__file__).parents[1])
-    return {**kept, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "LOSSGAP_CACHE": str(folder / "cache"), **variables}
+    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "LOSSGAP_CACHE": str(folder / "cache"), **variables}
 
 
 def train(

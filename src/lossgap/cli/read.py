@@ -10,8 +10,6 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lossgap.config_file import printable
 from lossgap.errors import ConfigError
@@ -183,9 +181,8 @@ def _show(console: Console, run: Run, count: int) -> None:
     for label, value in (("status", run.status), ("device", run.device), ("tokens per iteration", run.tokens_per_iter)):
         if value not in (None, "unknown"):
             _say(console, f"  {label}: {value:,}" if isinstance(value, int) else f"  {label}: {value}")
-    table = _metrics_table(run)
-    if table.row_count:
-        console.print(table)
+    for line in _metrics_table(run):
+        _say(console, f"  {line}")
     for name, found in metrics(run):
         if found["means"] is not None and found["means"]["kind"] != "unknown":
             means = found["means"]
@@ -216,17 +213,21 @@ def _show_settings(console: Console, run: Run) -> None:
         _say(console, f"  inferred: {', '.join(items)}: {why}")
 
 
-def _metrics_table(run: Run) -> Table:
-    table = Table(box=None, header_style="bold")
-    for heading in ("metric", "rows", "first", "last", "best", "lowest", "highest"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True, overflow="fold")
+def _metrics_table(run: Run) -> list[str]:
+    """Aligned lines: a number that is cut off to fit a terminal would be another number."""
+    rows: list[tuple[str, ...]] = [("metric", "rows", "first", "last", "best", "lowest", "highest")]
     for name, found in metrics(run):
-        cells = [
-            name, f"{found['count']:,}", _at(found["first"]), _at(found["last"]), _at(found["best"]),
-            _value(found["lowest"]), _value(found["highest"]),
-        ]  # fmt: skip
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    return table
+        ends = [_at(found[key]) for key in ("first", "last", "best")]
+        rows.append((name, f"{found['count']:,}", *ends, _value(found["lowest"]), _value(found["highest"])))
+    if len(rows) == 1:
+        return []
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
 
 
 def _at(point: Mapping[str, object] | None) -> str:

@@ -144,7 +144,9 @@ def _equal(name: Name, found: Metric, control: Facts, test: Facts) -> Row:
         (label, item) for label, item in zip(("control", "test"), scales, strict=True) if isinstance(item, Unknown)
     ]
     if missing:
-        why = "; ".join(f"{label}: {item.why}" for label, item in missing)
+        reasons = {item.why: label for label, item in missing}
+        same = len(missing) == 2 and len(reasons) == 1
+        why = "; ".join(f"{'both' if same else label}: {item}" for item, label in reasons.items())
         needs = tuple(f"{label}.{need}" for label, item in missing for need in item.needs)
         return Row(by=name, why=why, needs=needs)
     places = []

@@ -170,9 +170,11 @@ def _per_byte(facts: Facts, is_bits: bool) -> Known[float] | Unknown:
 def _tokenizers(control: Facts, test: Facts) -> tuple[str, ...] | NoMetric:
     """What is assumed if both have the same tokenizer, as far as known; why not if they do not."""
     first, second = control.vocab_size.value, test.vocab_size.value
+    if first is None and second is None:
+        return ("the vocabularies are not in the records; they are taken to be the same",)
     if first is None or second is None:
-        names = " and ".join(name for name, size in (("control", first), ("test", second)) if size is None)
-        return (f"the vocabulary of {names} is not in the record; it is taken to be that of the other",)
+        name = "control" if first is None else "test"
+        return (f"the vocabulary of {name} is not in the record; it is taken to be that of the other",)
     if first == second or (first in GPT2_VOCABULARY and second in GPT2_VOCABULARY):
         return ()
     return NoMetric(

@@ -82,8 +82,10 @@ class Match:
     @property
     def how(self) -> str:
         """One phrase for people."""
-        which = "a similar recipe's spread, with half as much again" if self.similar else "this recipe's spread"
-        return f"{which} over {self.entry.n} runs ({self.entry.id}: {self.entry.source})"
+        which = "a similar recipe's spread, and half as much again," if self.similar else "this recipe's spread"
+        if not self.entry.recipe:
+            which = "the widest spread known of this trainer's recipes"
+        return f"{which} over {self.entry.n} runs: {self.entry.id}; {self.entry.source}"
 
 
 @cache

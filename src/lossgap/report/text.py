@@ -14,19 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lossgap.comparison.comparison import Comparison
-from lossgap.comparison.differences import Setting
 from lossgap.comparison.finding import Finding
 from lossgap.comparison.metric import Metric
+from lossgap.report import words
 from lossgap.report.table import INFERRED, equal, lines
+from lossgap.report.words import visible
 from lossgap.runs.run import Run
-from lossgap.settings import short
 
-WORDS = {
-    "different": "different: there is a gap beyond the noise",
-    "equivalent": "equivalent: no gap beyond the margin",
-    "inconclusive": "inconclusive: the noise is too large to say",
-    "not-comparable": "not comparable",
-}
 _STYLES = {"different": "bold red", "equivalent": "bold green", "inconclusive": "bold yellow", "not-comparable": "bold"}
 
 
@@ -42,8 +36,9 @@ def show(comparisons: Sequence[Comparison], console: Console) -> None:
 def _show(found: Comparison, console: Console) -> None:
     for side, facts in (("control", found.control), ("test", found.test)):
         run = facts.run
-        origin = f"{run.format}{f', run {run.number}' if run.number > 1 else ''}"
-        console.print(_joined((f"{side:<8}", "bold"), (visible(run.name), ""), (f"  {visible(origin)}", "dim")))
+        console.print(
+            _joined((f"{side:<8}", "bold"), (visible(run.name), ""), (f"  {visible(words.origin(run))}", "dim"))
+        )
         _inferred(run, console)
     console.print()
     console.print(_table(found))
@@ -61,13 +56,8 @@ def _show(found: Comparison, console: Console) -> None:
 
 
 def _inferred(run: Run, console: Console) -> None:
-    """What was concluded, one line for each reason."""
-    reasons: dict[str, list[str]] = {}
-    for item in run.inferred:
-        reasons.setdefault(item.why, []).append(f"{item.name} = {short(item.value)}")
-    for why, said in reasons.items():
-        what = said[0] if len(said) == 1 else f"{len(said)} settings"
-        _indented(console, f"inferred: {what} ({why})", 9, style="dim")
+    for line in words.inferred(run):
+        _indented(console, line, 9, style="dim")
 
 
 def _table(found: Comparison) -> Table:
@@ -91,45 +81,18 @@ def _gap(found: Comparison, console: Console) -> None:
         grid.add_row(label, Text(visible(text), style=style))
 
     if isinstance(metric, Metric) and gap is not None:
-        row("gap", f"{gap:+.4f} {metric.unit} (test minus control), {_chance(found)}")
-    row("verdict", WORDS[verdict.word], _STYLES[verdict.word])
+        row("gap", f"{gap:+.4f} {metric.unit} (test minus control), {words.chance(found)}")
+    row("verdict", words.WORDS[verdict.word], _STYLES[verdict.word])
     for reason in verdict.reasons:
-        row("", _sentence(reason))
+        row("", words.sentence(reason))
     if isinstance(metric, Metric):
         for assumption in metric.assumptions:
             row("", f"Assumed: {assumption}.")
     label = "noise"
-    for text in _noise(found):
+    for text in words.noise(found):
         row(label, text)
         label = ""
     console.print(grid)
-
-
-def _chance(found: Comparison) -> str:
-    error, bound = found.noise.standard_error, found.noise.bound
-    if error is not None:
-        return f"standard error {error:.4f}"
-    return "standard error unknown" + (f", taken to be at most {bound:.4f}" if bound is not None else "")
-
-
-def _noise(found: Comparison) -> list[str]:
-    """The parts of the standard error; the two runs' parts on one line where they are alike."""
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for part in found.noise.parts:
-        kind, _, run = part.name.rpartition(" of ")
-        if part.standard_error is not None:
-            size = f"{part.standard_error:.2g}"
-        else:
-            size = f"unknown, taken to be at most {part.bound:.2g}" if part.bound is not None else "unknown"
-        alike.setdefault((kind, size, part.how), []).append(run)
-    rows = []
-    for (kind, size, how), runs in alike.items():
-        rows.append(f"{kind} of {' and '.join(runs)}: {size} ({how})" if kind else f"{runs[0]}: {size} ({how})")
-    reasons = {part.bound_reason: part.bound for part in found.noise.unknown if part.bound_reason}
-    rows += [f"{bound:.2g} is {reason}." for reason, bound in reasons.items()]
-    if found.noise.paired:
-        rows.append(f"Both evaluated the same windows ({found.noise.paired}).")
-    return rows
 
 
 def _findings(found: Comparison, console: Console) -> None:
@@ -172,7 +135,7 @@ def _settings(found: Comparison, console: Console) -> None:
         for name in ("setting", "control", "test", "factor"):
             table.add_column(name, overflow="fold")
         for item in meaningful:
-            cells = (item.name, _value(item, "control"), _value(item, "test"), item.factor or "")
+            cells = (item.name, words.value(item, "control"), words.value(item, "test"), item.factor or "")
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(Padding(table, (0, 0, 0, 3)))
     others = [item.name for item in settings.differ if not item.meaning]
@@ -186,17 +149,13 @@ def _settings(found: Comparison, console: Console) -> None:
             _indented(console, f"Known of {side} only: {names}{more}.", 3)
 
 
-def _value(item: Setting, side: str) -> str:
-    return short(getattr(item, side)) + (INFERRED if side in item.inferred else "")
-
-
 def _next(found: Comparison, console: Console) -> None:
     if found.verdict.settle or found.next:
         _heading(console, "next")
     if found.verdict.settle:
         _indented(console, found.verdict.settle, 3)
     for step in found.next:
-        _indented(console, f"{_sentence(step.why)}", 3)
+        _indented(console, f"{words.sentence(step.why)}", 3)
         # On one line, however long: a command is copied.
         console.print(Text("   $ " + visible(step.command), style="cyan"), soft_wrap=True)
 
@@ -215,12 +174,3 @@ def _indented(console: Console, text: str, by: int, style: str = "") -> None:
 
 def _joined(*parts: tuple[str, str]) -> Text:
     return Text.assemble(*parts)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
-
-
-def visible(text: str) -> str:
-    """`text` with what is not printable escaped: a log may hold the escape sequences of a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import polars as pl
+
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import (
@@ -20,12 +22,19 @@ from lossgap.comparison.finding import (
 )
 from lossgap.comparison.findings import factor
 from lossgap.comparison.findings.command import retrain
+from lossgap.runs.readers.fingerprint import A100
+from lossgap.runs.values import as_float
 
 BATCH_SETTINGS = ("batch_size", "gradient_accumulation_steps")
 BATCH_SHARE = 0.5
 """An update on k times the tokens is worth k to this power more updates: between 1 (a small batch, whose noise
 averages out) and 0 (beyond the critical size; McCandlish et al. 2018, arXiv:1812.06162). Rough."""
 
+FAR = 10.0
+"""Ratio of lengths beside which nothing else matters much."""
+
+WORK_RATIO = 1.6
+"""Ratio of implied FLOPs per iteration from which they count as different: MFU is a moving average, times vary."""
 SCATTER_RATIO = 1.4
 """Ratio of the scatter of iteration losses from which batches of another size are concluded: twice the batch."""
 SCATTER_ERRORS = 5.0
@@ -60,7 +69,7 @@ def batch(pair: Pair) -> Result:
     tokens = per_update(pair.control), per_update(pair.test)
     if isinstance(tokens[0], Known) and isinstance(tokens[1], Known):
         ratio = tokens[1].value / tokens[0].value
-        contexts = pair.control.block_size.value, pair.test.block_size.value
+        contexts = [facts.block_size.value or facts.eval_context.value for _, facts in pair.runs]
         by_context = contexts[1] / contexts[0] if contexts[0] and contexts[1] else 1.0
         if abs(ratio / by_context - 1) > 0.02:
             known = factor.evidence(tokens[0], tokens[1])
@@ -142,20 +151,68 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
     ):
         return
     times = math.exp(-2 * log_ratio)
-    what = "micro-batch" if both[0].meaning.kind == "micro-batch" else "update"
+    what = "micro-batches" if both[0].meaning.kind == "micro-batch" else "updates"
     effect = -BATCH_SHARE * factor.slope(pair) * math.log(times)
     gap = pair.alignment.gap("last")
     said = "" if stated is None else f" The settings say {stated:,} sequences in both, so they cannot both have run so."
     numbers = {"control_scatter": found[0][0], "test_scatter": found[1][0], "implied_ratio": times}
     text = (
         f"Losses of single iterations scatter by {found[0][0]:.3f} in the control and {found[1][0]:.3f} in the test; "
-        f"that is a {what} with {times:.2g} times the tokens.{said}"
+        f"as {what} of {times:.2g} times the tokens do.{said}"
     )
     settle = "Give batch_size, gradient_accumulation_steps and block_size of both."
     if gap is None or effect * gap < 0:
         yield remark("inferred", text, numbers=numbers, settle=settle, title="Iteration losses scatter differently")
     else:
         yield cause("strong", "inferred", text, numbers=numbers, effect=effect, settle=settle)
+
+
+@rule(
+    "work-per-iteration", title="An iteration does a different amount of work", group="A", order=2, formats=("nanogpt",)
+)
+def work_per_iteration(pair: Pair) -> Result:
+    """MFU x time: FLOPs of an iteration, on whatever device, where a log says neither model nor batch.
+
+    Both logs relate MFU to the same peak (an A100's), so it cancels in the ratio.
+    """
+    if all(facts.flops_per_iter.known for _, facts in pair.runs):
+        return
+    work = [_implied(facts) for _, facts in pair.runs]
+    if work[0] is None or work[1] is None or not all(facts.is_nanogpt for _, facts in pair.runs):
+        return
+    ratio = work[1] / work[0]
+    numbers = {"control": work[0], "test": work[1], "ratio": ratio}
+    if abs(math.log(ratio)) < math.log(WORK_RATIO):
+        text = f"By MFU and time an iteration does about as much work in both ({ratio:.2g} times)."
+        yield ruled_out("inferred", text, numbers=numbers)
+        return
+    effect = -BATCH_SHARE * factor.slope(pair) * math.log(ratio)
+    weight = factor.weigh(pair, (*BATCH_SETTINGS, "block_size", "n_layer", "n_embd"), signed=effect)
+    strength: Strength = "strong" if weight.strength == "likely" else weight.strength
+    yield cause(
+        strength,
+        "inferred",
+        f"By MFU and time an iteration does about {work[0]:.2g} FLOPs in the control and {work[1]:.2g} in the test, "
+        f"{ratio:.2g} times: more or fewer tokens per update (gradient accumulation, batch, context), or another model."
+        f"{_equal_iterations(pair)}",
+        numbers=numbers,
+        effect=weight.effect,
+        settle="Give batch_size, gradient_accumulation_steps, block_size and the model of both.",
+    )
+
+
+def _implied(facts: Facts) -> float | None:
+    """FLOPs of an iteration by MFU and time, up to rounding; None where MFU is under 0.1% (two digits of print)."""
+    rows = facts.run.iters.filter((pl.col("mfu") > 0.001) & (pl.col("ms") > 0))
+    found = as_float(rows.select((pl.col("mfu") * pl.col("ms") / 1000 * A100).median()).item()) if rows.height else None
+    return found if found and found > 0 else None
+
+
+def _equal_iterations(pair: Pair) -> str:
+    equal = pair.alignment.row("iterations")
+    if equal.gap is None or equal.at is None or factor.length_ratio(pair) == 1.0:
+        return ""
+    return f" At equal iterations ({equal.at:,.0f}) the gap is {equal.gap:+.4f}."
 
 
 @rule("length", title="One run is further along", group="A", order=2)
@@ -185,7 +242,8 @@ def length(pair: Pair) -> Result:
             after = f" At iteration {end:,.0f} the {name} had {before.value:.4f}, so it rose by {-fell:.4f} after it."
         numbers |= {"longer_at_end_of_shorter": before.value, "fell_after": fell}
     else:
-        size = -factor.slope(pair) * math.log(ratio)
+        # The curve of one of them is not in the record down to the other's end.
+        size = -max(factor.slope(pair), factor.DATA_EXPONENT * factor.level(pair)) * math.log(ratio)
     strength, effect = _length_weight(pair, size, seen=before is not None)
     equal = pair.alignment.row("iterations")
     beside = f" The gap at equal iterations is {equal.gap:+.4f}." if equal.gap is not None else ""
@@ -212,7 +270,14 @@ def _length_weight(pair: Pair, size: float, *, seen: bool) -> tuple[Strength, fl
     gone = seen and equal is not None and abs(equal) <= max(0.25 * abs(gap), min(factor.error(pair), 0.5 * abs(gap)))
     if weight.strength == "strong" or gone:
         return "strong", effect
+    if not seen and abs(math.log(pair_ratio(pair))) >= math.log(FAR):
+        return "strong", effect
     return ("likely" if abs(size) >= 0.25 * abs(gap) else "possible"), effect
+
+
+def pair_ratio(pair: Pair) -> float:
+    """The ratio of the lengths; 1 where it is not known."""
+    return factor.length_ratio(pair) or 1.0
 
 
 def _stopped(pair: Pair) -> str:

@@ -94,12 +94,16 @@ def data(pair: Pair) -> Result:
         yield _other_data(pair, "by the hash of their tokens", "computed")
         return
     control, test = pair.control.dataset, pair.test.dataset
+    sizes = pair.control.train_tokens.value, pair.test.train_tokens.value
+    said = [facts.run.corpus.get("train_tokens") for _, facts in pair.runs]
+    if sizes[0] and sizes[0] == sizes[1] and any(said) and pair.control.vocab_size.value == pair.test.vocab_size.value:
+        yield ruled_out("computed", f"Both train on {sizes[0]:,.0f} tokens of one vocabulary.")
+        return
     if isinstance(control, Known) and isinstance(test, Known):
         names = [ALIASES.get(item.value, item.value).rstrip("/") for item in (control, test)]
         if names[0] != names[1] and not _same_place(names):
             yield _other_data(pair, "by name", factor.evidence(control, test))
             return
-    sizes = pair.control.train_tokens.value, pair.test.train_tokens.value
     if sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.001:
         yield _other_data(pair, "by their sizes", "computed")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair
+from lossgap.comparison.finding import Finding, Pair
 from lossgap.comparison.findings import factor
 
 MACHINES = 0.0013
@@ -67,15 +67,21 @@ def could_be_worse_for(pair: Pair, label: str) -> bool:
 
 
 def other_training(pair: Pair) -> tuple[str, ...]:
-    """Differing settings that make another training, numerics and device aside."""
-    return factor.others(pair, NUMERIC)
+    """What makes another training, numerics and device aside: differing settings, and how far the records go."""
+    names = factor.others(pair, NUMERIC)
+    row = pair.alignment.row("last")
+    if row.control is not None and row.test is not None and "max_iters" not in names and not row.exact:
+        ends = sorted((row.control.iter, row.test.iter))
+        if ends[1] - ends[0] > 0.01 * ends[1]:
+            return (*names, f"the records end at iterations {row.control.iter:,.0f} and {row.test.iter:,.0f}")
+    return names
 
 
 def only_numerics(pair: Pair) -> bool:
     """Whether the main settings of both runs are known and nothing but numerics, device and seed differs."""
     harmless = {*NUMERIC, "seed", "backend"}
     beside = [item.name for item in pair.settings.differ_in_meaning if item.name not in harmless]
-    return factor.all_known(pair) and not beside
+    return factor.all_known(pair) and not beside and not other_training(pair)
 
 
 def named(facts: Facts) -> str:
@@ -85,8 +91,10 @@ def named(facts: Facts) -> str:
 
 def explained(pair: Pair) -> tuple[str, ...]:
     """Titles of the causes that earlier rules found, those they are sure of."""
-    found = [item for item in pair.so_far if getattr(item, "role", "") == "cause"]
-    return tuple(dict.fromkeys(item.title for item in found if getattr(item, "strength", "") != "possible"))
+    gap = pair.alignment.gap("last") or 0.0
+    causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    fitting = [item for item in causes if item.strength != "possible" and (item.effect or 0.0) * gap >= 0]
+    return tuple(dict.fromkeys(item.title for item in fitting))
 
 
 def times(value: float) -> str:

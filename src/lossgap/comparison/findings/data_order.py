@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lossgap.comparison.fact import Fact, Unknown
+from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.likeness import Likeness, between
@@ -26,6 +26,8 @@ class _Order:
     """What the settings say: reasons why the batches differ, and what is missing to say that they do not."""
 
     differ: list[str] = field(default_factory=list)
+    inferred: bool = False
+    """Whether a value in `differ` is inferred. nanoGPT's seed is in its source, and counts as said."""
     missing: tuple[list[Unknown], list[Unknown]] = field(default_factory=lambda: ([], []))
 
     def compare(self, name: str, first: Fact[object], second: Fact[object], why: str) -> None:
@@ -35,6 +37,7 @@ class _Order:
                 side.append(fact)
         if first.known and second.known and first.value != second.value:
             self.differ.append(f"{name} {first.value} and {second.value}: {why}")
+            self.inferred |= name != "seed" and "inferred" in (first.evidence, second.evidence)
 
 
 @rule("data-order", title="The runs were not trained on the same batches in the same order", group="D", order=7)
@@ -87,9 +90,7 @@ def _one_generator(pair: Pair) -> _Order:
     order.compare("seed", control.seed, test.seed, "all draws differ")
     order.compare("dataset", control.dataset, test.dataset, "other data")
     for name in _MODEL:
-        first, second = (
-            facts.vocab_size if name == "vocab_size" else facts.size(name) for facts in (control, test)
-        )
+        first, second = (facts.vocab_size if name == "vocab_size" else facts.size(name) for facts in (control, test))
         order.compare(name, first, second, "the initial weights take another number of draws before the first batch")
     for name in _BATCH:
         order.compare(name, control.size(name), test.size(name), "batches of another shape")
@@ -123,8 +124,10 @@ def _masks(order: _Order, control: Facts, test: Facts) -> None:
             draws.append(kind.value == "cpu")
     if None in draws or draws[0] == draws[1]:
         return
-    which = [f"{label} on {kind.value} with dropout {drop.value}" if kind.known else f"{label} with dropout {drop.value}"
-             for label, kind, drop in zip(("control", "test"), kinds, drops, strict=True)]  # fmt: skip
+    which = [
+        f"{label}{f' on {kind.value}' if kind.known else ''} with dropout {dropout.value}"
+        for label, kind, dropout in zip(("control", "test"), kinds, drops, strict=True)
+    ]
     order.differ.append(
         f"dropout masks draw from the generator of the batches on a CPU, and only there: {which[0]}, {which[1]}"
     )
@@ -137,7 +140,7 @@ def _joined(unknown: list[Unknown]) -> Fact[object]:
     return Unknown(why, needs) if unknown else _NOTHING
 
 
-_NOTHING: Fact[object] = Unknown("")
+_NOTHING: Fact[object] = Known(None, "stated", "")
 
 
 def _differs(pair: Pair, order: _Order, alike: Likeness | None) -> Finding:
@@ -150,7 +153,7 @@ def _differs(pair: Pair, order: _Order, alike: Likeness | None) -> Finding:
     elif alike is not None and alike.same:
         seen = f" The losses of single iterations still follow each other ({alike.said}): most batches were the same."
     return remark(
-        "computed",
+        "inferred" if order.inferred else "computed",
         f"The runs were not trained on the same batches{although}: {'; '.join(order.differ[:3])}."
         f"{f' And {len(order.differ) - 3} reasons more.' if len(order.differ) > 3 else ''}{seen} "
         "Other batches cost what another seed costs, no more.",
@@ -171,7 +174,9 @@ def _should_agree(alike: Likeness | None) -> Result:
             title="The settings say the same batches, the losses say others",
         )
         return
-    seen = f"; the losses of single iterations agree with that ({alike.said})" if alike is not None and alike.same else ""
+    seen = (
+        f"; the losses of single iterations agree with that ({alike.said})" if alike is not None and alike.same else ""
+    )
     yield ruled_out(
         "computed",
         f"By their settings both runs were trained on the same batches in the same order{seen}.",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lossgap.comparison.curve import Curve
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Pair, Result, cause, lacking, remark, rule, ruled_out
@@ -18,6 +19,10 @@ DROPOUT_EFFECT = 0.5
 SHOWS = 0.04
 """Nats by which dropout lifts the printed loss above the same split in evaluation mode, at the least."""
 ERRORS = 4.0
+TOKEN_SPREAD = 1.8
+"""Deviation of a token's loss, with the correlation inside a window: 0.22 x sqrt(64), the laptop recipe's windows."""
+UNKNOWN_ERROR = 0.015
+"""Of an evaluation whose size is not known: that of nanoGPT's laptop recipe, the coarsest in common use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +47,18 @@ def lift(facts: Facts) -> Lift | None:
         return None
     expected = np.interp(printed.iters[inside], evaluated.iters, evaluated.values)
     apart = printed.values[inside] - expected
-    points = int((evaluated.iters >= low).sum())
-    # Neighbouring printed losses share the error of the evaluations between which they lie.
-    noise = 0.01 if facts.eval_tokens.value is None else 1.7 / math.sqrt(facts.eval_tokens.value)
-    error = math.hypot(float(apart.std(ddof=1)) / math.sqrt(len(apart)), max(noise, 0.005) / math.sqrt(points) * 2)
+    # All evaluations may be of the same windows, so their errors are one error, not averaged over them.
+    error = math.hypot(float(apart.std(ddof=1)) / math.sqrt(len(apart)), _evaluation_error(facts, evaluated))
     return Lift(value=float(apart.mean()), error=error, points=len(apart))
+
+
+def _evaluation_error(facts: Facts, evaluated: Curve) -> float:
+    """Standard error of one evaluation of the train split: as recorded, from its tokens, or a bound."""
+    recorded = evaluated.errors[~np.isnan(evaluated.errors)]
+    if len(recorded):
+        return float(recorded[-1])
+    tokens = facts.eval_tokens.value
+    return UNKNOWN_ERROR if tokens is None else TOKEN_SPREAD / math.sqrt(tokens)
 
 
 @rule("dropout", title="The dropouts differ", group="C", order=5)

@@ -30,7 +30,10 @@ MANY = 2
 """Groups of other settings that differ, beside which an effect without a known sign explains nothing."""
 
 LEAST_SLOPE = 0.02
-"""Nats per e-fold of iterations: no curve that still learns is flatter."""
+MOST_SLOPE = 0.5
+"""Nats per e-fold of iterations, between which the slope of a curve that still learns is taken to lie."""
+DATA_EXPONENT = 0.095
+"""L falls as the tokens to this power: Kaplan et al. 2020 (arXiv:2001.08361), table 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,11 @@ def weigh(pair: Pair, names: Iterable[str], *, signed: float | None = None, size
     effect = signed
     if effect is None and size is not None and gap:
         effect = math.copysign(size, gap)
+    equal = pair.alignment.gap("iterations") if length_ratio(pair) not in (None, 1.0) else None
+    if effect is not None and gap is not None and equal and effect * gap < 0 < effect * equal:
+        # Another length hides it in the last values; at equal iterations it shows.
+        large = abs(effect) >= 0.25 * abs(equal)
+        return Weight(strength="likely" if large else "possible", effect=None, alone=False)
     alone = not others(pair, names)
     if alone and all_known(pair):
         # Whatever it was expected to do: there is nothing else that could have made the gap.
@@ -119,9 +127,10 @@ def curves(pair: Pair) -> tuple[Curve, Curve] | None:
 def length_ratio(pair: Pair) -> float | None:
     """Last iteration of the test over that of the control, by the loss that is compared; None if unknown."""
     both = curves(pair)
-    if both is None or both[0].last.iter <= 0 or both[1].last.iter <= 0:
+    if both is None:
         return None
-    ratio = both[1].last.iter / both[0].last.iter
+    # An untrained run counts as one of half an update, so that a ratio exists.
+    ratio = max(0.5, both[1].last.iter) / max(0.5, both[0].last.iter)
     # Where one log ends with the last evaluation before the end, the difference is no more than an interval.
     return 1.0 if abs(ratio - 1) < 0.01 else ratio
 
@@ -133,18 +142,21 @@ def level(pair: Pair) -> float:
 
 
 def slope(pair: Pair) -> float:
-    """How much the loss falls per e-fold of iterations late in the runs: the larger of the two runs.
+    """How much the loss falls per e-fold of iterations where the runs are compared: the larger of the two runs.
 
-    (L(last / 2) - L(last)) / ln 2. Where no log has an earlier value it is 0.095 L, the exponent of data in Kaplan et
-    al. 2020 (arXiv:2001.08361, table 1).
+    (L(end / 2) - L(end)) / ln 2, where `end` is the end of the shorter run, or a run's own best before it. Where no log
+    has an earlier value it is DATA_EXPONENT x L.
     """
-    found = [value for curve in curves(pair) or () if (value := _slope(curve)) is not None]
-    return max(LEAST_SLOPE, max(found)) if found else 0.095 * level(pair)
+    both = curves(pair) or ()
+    end = min((curve.last.iter for curve in both), default=0.0)
+    found = [value for curve in both if (value := _slope(curve, end)) is not None]
+    return min(MOST_SLOPE, max(LEAST_SLOPE, *found)) if found else DATA_EXPONENT * level(pair)
 
 
-def _slope(curve: Curve) -> float | None:
-    half = curve.at(curve.last.iter / 2)
-    return None if half is None or half.iter <= 0 else (half.value - curve.last.value) / math.log(2)
+def _slope(curve: Curve, end: float) -> float | None:
+    at = min(end, curve.best.iter)
+    here, half = curve.at(at), curve.at(at / 2)
+    return None if here is None or half is None or at <= 0 else (half.value - here.value) / math.log(2)
 
 
 def error(pair: Pair) -> float:

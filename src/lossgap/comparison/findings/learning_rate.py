@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from lossgap.comparison.fact import Known, Unknown
+from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
+from lossgap.comparison.finding import Finding, Pair, Result, Strength, cause, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings import factor
 from lossgap.comparison.findings.command import retrain
 
 RATE = ("learning_rate", "min_lr")
 SCHEDULE = ("lr_decay_iters", "decay_lr", "min_lr")
 SAME_RATE = 0.02
+SAME_SHAPE = 0.02
+"""Share of the peak within which two schedules are one."""
+Shape = npt.NDArray[np.float64]
 RATE_EFFECT = 0.03
 """Nats per e-fold of the peak near its optimum: a tuned rate against its neighbours moves a loss by 0.02 to 0.05
 (MarinFold#75). Far from it the loss of a young run follows the number of updates that the rate is worth."""
@@ -36,6 +40,7 @@ def learning_rate(pair: Pair) -> Result:
     numbers = {"control": control.value, "test": test.value, "ratio": ratio}
     if abs(math.log(ratio)) < SAME_RATE:
         yield from _lowest(pair, numbers)
+        yield from _not_as_set(pair, control.value)
         return
     size = max(RATE_EFFECT, 0.5 * factor.slope(pair)) * abs(math.log(ratio))
     weight = factor.weigh(pair, RATE, size=size)
@@ -88,6 +93,28 @@ def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
     )
 
 
+def _not_as_set(pair: Pair, stated: float) -> Result:
+    """Equal settings, and logged rates that are not."""
+    peaks = [float(table["lr"].to_numpy().max()) for _, facts in pair.runs if (table := _rates(facts)).height >= 5]
+    warm = [facts.warmup_iters.value for _, facts in pair.runs]
+    if len(peaks) < 2 or min(peaks) <= 0 or warm[0] != warm[1] or factor.length_ratio(pair) != 1.0:
+        return
+    ratio = peaks[1] / peaks[0]
+    if abs(math.log(ratio)) < SAME_RATE:
+        return
+    gap = pair.alignment.gap("last")
+    yield cause(
+        "strong",
+        "computed",
+        f"Both say a learning rate of {stated:g}, but the highest that they log is {peaks[0]:g} in the control and "
+        f"{peaks[1]:g} in the test: one of them ran otherwise than set.",
+        numbers={"control": peaks[0], "test": peaks[1], "ratio": ratio},
+        effect=gap,
+        settle="Look at the schedule in the code of both.",
+        title="A learning rate did not run as set",
+    )
+
+
 @rule("learning-rate-horizon", title="The learning rate is in another phase", group="B", order=3)
 def learning_rate_horizon(pair: Pair) -> Result:
     """Where the decay ends, and how far each run is in it at its last value."""
@@ -95,13 +122,15 @@ def learning_rate_horizon(pair: Pair) -> Result:
     constant = [facts.decay_lr.value is False for _, facts in pair.runs]
     horizons = pair.control.horizon, pair.test.horizon
     if not all(constant) and any(not item.known and not flat for item, flat in zip(horizons, constant, strict=True)):
-        yield from _by_rows(pair)
+        yield from _by_rows(pair, stated=False)
         return
     if all(constant) or (horizons[0].value == horizons[1].value and constant[0] == constant[1]):
         if len(ends) == 2 and not all(constant) and factor.length_ratio(pair) not in (None, 1.0):
             yield from _unfinished(pair, ends)
             return
         yield ruled_out("computed", "Both learning rates decay over the same horizon.")
+        if pair.settings.differing("warmup_iters") is None and pair.settings.differing("min_lr") is None:
+            yield from _by_rows(pair, stated=True)
         return
     phases = _phases(pair, ends)
     if phases is not None and min(phases) > 0.99 and factor.length_ratio(pair) not in (None, 1.0):
@@ -166,51 +195,73 @@ def _unfinished(pair: Pair, ends: list[float]) -> Result:
     )
 
 
-def _by_rows(pair: Pair) -> Result:
-    """Both logs give the rate of each iteration: where they part, the schedules differ."""
-    tables = [
-        facts.run.iters.filter(pl.col("lr").is_not_null() & pl.col("iter").is_not_null())
-        .unique(subset="iter", keep="last")
-        .sort("iter")
-        for _, facts in pair.runs
-    ]
-    if min(table.height for table in tables) < 5:
-        yield lacking(
-            pair.control.horizon, pair.test.horizon, what="over how many iterations each learning rate decays"
-        )
+def _by_rows(pair: Pair, *, stated: bool) -> Result:
+    """Both logs give the rate of each iteration: where they part, the schedules differ.
+
+    `stated` says that the settings have one schedule, so that a difference is a fault.
+    """
+    shapes = _common_shapes(pair)
+    if shapes is None:
+        if not stated:
+            what = "over how many iterations each learning rate decays"
+            yield lacking(pair.control.horizon, pair.test.horizon, what=what)
         return
-    both = tables[0].join(tables[1], on="iter", suffix="_test").sort("iter")
-    if both.height < 5:
-        yield lacking(
-            pair.control.horizon, pair.test.horizon, what="over how many iterations each learning rate decays"
-        )
-        return
-    peaks = both["lr"].to_numpy().max(), both["lr_test"].to_numpy().max()
-    if min(peaks) <= 0:
-        return
-    shape = np.abs(both["lr"].to_numpy() / peaks[0] - both["lr_test"].to_numpy() / peaks[1])
-    apart = np.flatnonzero(shape > 0.02)
+    iters, control, test, equal_peaks = shapes
+    apart = np.flatnonzero(np.abs(control - test) > SAME_SHAPE)
     if not len(apart):
-        yield ruled_out("computed", f"Both logs have the same schedule at {both.height} common iterations.")
+        if not stated:
+            yield ruled_out("computed", f"Both logs have the same schedule at {len(iters)} common iterations.")
         return
-    at = int(both["iter"][int(apart[0])])
-    ends = float(both["lr"][-1]) / peaks[0], float(both["lr_test"][-1]) / peaks[1]
-    weight = factor.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(ends[1] - ends[0])))
+    at = int(iters[apart[0]])
+    weight = factor.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(float(control[-1] - test[-1]))))
+    strength: Strength = "likely" if equal_peaks and factor.length_ratio(pair) == 1.0 else "possible"
+    said = " The settings say one schedule in both, so one of them ran otherwise." if stated else ""
     yield cause(
-        "strong" if weight.strength == "strong" or float(shape.max()) > 0.3 else "likely",
+        "strong" if stated else strength,
         "computed",
         f"The logged learning rates follow other schedules from iteration {at:,} on; at the last common one they are "
-        f"at {ends[0]:.0%} and {ends[1]:.0%} of their peaks.",
-        numbers={"first_apart": at, "control_of_peak": ends[0], "test_of_peak": ends[1]},
+        f"at {control[-1]:.0%} and {test[-1]:.0%} of their peaks.{said}",
+        numbers={"first_apart": at, "control_of_peak": float(control[-1]), "test_of_peak": float(test[-1])},
         effect=weight.effect,
         settle="Give warmup_iters, lr_decay_iters, min_lr and decay_lr of both.",
     )
 
 
+def _rates(facts: Facts) -> pl.DataFrame:
+    """Iteration and rate of all rows that have one, each iteration once."""
+    rows = facts.run.iters.filter(pl.col("lr").is_not_null() & pl.col("iter").is_not_null())
+    return rows.unique(subset="iter", keep="last").sort("iter").select("iter", "lr")
+
+
+def _common_shapes(pair: Pair) -> tuple[Shape, Shape, Shape, bool] | None:
+    """Common iterations, both rates as shares of their peaks, and whether the peaks are equal; None below 5 rows."""
+    tables = [_rates(facts) for _, facts in pair.runs]
+    both = tables[0].join(tables[1], on="iter", suffix="_test").sort("iter")
+    if both.height < 5:
+        return None
+    rates = [both["lr"].to_numpy().astype(float), both["lr_test"].to_numpy().astype(float)]
+    peaks = [float(rate.max()) for rate in rates]
+    if min(peaks) <= 0:
+        return None
+    equal = abs(math.log(peaks[0] / peaks[1])) < SAME_RATE
+    return both["iter"].to_numpy().astype(float), rates[0] / peaks[0], rates[1] / peaks[1], equal
+
+
+def _warm_up_by_rows(facts: Facts) -> Known[int] | None:
+    """The iteration of the highest logged rate, where the rate rises to it and the rows go beyond it."""
+    table = _rates(facts)
+    if table.height < 5:
+        return None
+    rates, iters = table["lr"].to_numpy(), table["iter"].to_numpy()
+    top = int(np.argmax(rates >= rates.max() * (1 - 1e-9)))
+    rises = 0 < top < len(rates) - 1 and bool((np.diff(rates[: top + 1]) > 0).all())
+    return Known(int(iters[top]), "computed", "the iteration of the highest logged rate") if rises else None
+
+
 @rule("warm-up", title="The warm-ups have different lengths", group="B", order=3)
 def warm_up(pair: Pair) -> Result:
     """warmup_iters, and who never left it."""
-    control, test = pair.control.warmup_iters, pair.test.warmup_iters
+    control, test = (_warm_up(facts) for _, facts in pair.runs)
     for label, facts in pair.runs:
         warm, last = facts.warmup_iters.value, facts.last_iter
         if warm and last is not None and last <= warm and facts.decay_lr.value is not False:
@@ -227,6 +278,11 @@ def warm_up(pair: Pair) -> Result:
         yield ruled_out("computed", f"Both warm up over {control.value:,} iterations.")
         return
     yield _other_warm_up(pair, control.value, test.value)
+
+
+def _warm_up(facts: Facts) -> Fact[int]:
+    said = facts.warmup_iters
+    return said if said.known else _warm_up_by_rows(facts) or said
 
 
 def _other_warm_up(pair: Pair, control: int, test: int) -> Finding:

@@ -46,7 +46,7 @@ class Likeness:
         if self.correlation >= max(LEAST, SIGMAS * self.error):
             return True
         # Unrelated only where the same batches would have been seen.
-        could_tell = LEAST >= SIGMAS * self.error
+        could_tell = SIGMAS * self.error <= LEAST
         return False if could_tell and self.correlation <= MOST else None
 
     @property

@@ -6,7 +6,7 @@ import math
 
 from lossgap.comparison.fact import Known
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
+from lossgap.comparison.finding import Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import chance, times
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
@@ -27,29 +27,29 @@ def evaluation_noise(pair: Pair) -> Result:
     first, second = _parts(pair, "evaluation")
     if first is None or second is None:
         return
-    errors = first.standard_error, second.standard_error
-    if errors[0] is None or errors[1] is None:
+    control, test = first.standard_error, second.standard_error
+    if control is None or test is None:
         missing = [
             facts.eval_tokens if part.standard_error is None else Known(0, "stated", "")
             for (_, facts), part in zip(pair.runs, (first, second), strict=True)
         ]
         yield lacking(*missing, what="how noisy the evaluations are (eval_iters x batch_size x context)")
         return
-    low, high = sorted(errors)
+    low, high = sorted((control, test))
     alone = 1.96 * math.hypot(low, high)
     gap = pair.alignment.gap("last") or 0.0
     uneven = high > NOTABLE * low and 1.96 * high > 0.005
     if not uneven and abs(gap) > alone:
         return
-    noisier = "control" if errors[0] > errors[1] else "test"
-    said = [_said(label, facts, error) for (label, facts), error in zip(pair.runs, errors, strict=True)]
+    noisier = "control" if control > test else "test"
+    said = [_said(label, facts, error) for (label, facts), error in zip(pair.runs, (control, test), strict=True)]
     which = f" The {noisier}'s is the noisier." if uneven else ""
     could = "could make this gap" if abs(gap) <= alone else "does not make this gap"
     yield remark(
         "inferred" if "inferred" in (first.evidence, second.evidence) else "computed",
         f"Standard errors of one evaluation: {said[0]}, {said[1]}.{which} The choice of windows alone makes gaps of up "
         f"to ±{alone:.4f} (95%), so it {could} of {gap:+.4f}.",
-        numbers={"control_error": errors[0], "test_error": errors[1], "reach": alone, "gap": gap},
+        numbers={"control_error": control, "test_error": test, "reach": alone, "gap": gap},
         settle="" if abs(gap) > alone else "Evaluate both on the whole val split, or with more eval_iters.",
     )
 
@@ -77,11 +77,9 @@ def chance_alone(pair: Pair) -> Result:
     reach = f"two runs that differ by chance alone end up to ±{found.reach:.4f} {found.unit} apart (95%{bound})"
     seeds = _seeds(pair)
     if found.is_beyond:
-        known = (
-            "inferred" if found.bounded or "inferred" in {part.evidence for part in pair.noise.parts} else "computed"
-        )
+        inferred = found.bounded or any(part.evidence == "inferred" for part in pair.noise.parts)
         yield ruled_out(
-            known,
+            "inferred" if inferred else "computed",
             f"{_capital(reach)}; this gap of {found.gap:+.4f} is {times(abs(found.gap) / found.reach)} that.{seeds}",
             numbers=numbers,
         )
@@ -109,33 +107,20 @@ def _capital(text: str) -> str:
 
 @rule("only-rounding", title="The gap is no more than rounding", group="F", order=6)
 def only_rounding(pair: Pair) -> Result:
-    """The last values differ by less than the printed digits can say, or not at all."""
-    found, gap = pair.alignment.metric, pair.alignment.gap("last")
-    if not isinstance(found, Metric) or gap is None or pair.alignment.row("last").exact:
+    """At one and the same iteration the values differ by less than the printed digits can say, or not at all."""
+    found, row = pair.alignment.metric, pair.alignment.row("last")
+    if not isinstance(found, Metric) or row.control is None or row.test is None or row.exact:
         return
-    units = [
-        _unit(found.control.meaning.digits, found.control_factor),
-        _unit(found.test.meaning.digits, found.test_factor),
-    ]
-    if units[0] is None or units[1] is None:
+    digits = found.control.meaning.digits, found.test.meaning.digits
+    if digits[0] is None or digits[1] is None or row.control.iter != row.test.iter:
         return
     # Each printed value is within half a unit of the true one.
-    most = (units[0] + units[1]) / 2
-    if abs(gap) > most * (1 + 1e-9):
-        return
-    yield _rounding(pair, gap, most)
-
-
-def _unit(digits: int | None, scale: float) -> float | None:
-    return None if digits is None else 10.0**-digits * scale
-
-
-def _rounding(pair: Pair, gap: float, most: float) -> Finding:
-    iters = [value.iter for value in (pair.alignment.row("last").control, pair.alignment.row("last").test) if value]
-    where = f"at iteration {iters[0]:,.0f}" if len(set(iters)) == 1 else "at their ends"
-    return remark(
-        "computed",
-        f"The losses {where} differ by {abs(gap):.2g}; the printed digits leave ±{most:.2g} open, so they are equal as "
-        "far as the records say.",
-        numbers={"gap": gap, "rounding": most},
-    )
+    most = (10.0 ** -digits[0] * found.control_factor + 10.0 ** -digits[1] * found.test_factor) / 2
+    gap = row.test.value - row.control.value
+    if abs(gap) <= most * (1 + 1e-9):
+        yield remark(
+            "computed",
+            f"The losses at iteration {row.control.iter:,.0f} differ by {abs(gap):.2g}; their printed digits leave "
+            f"±{most:.2g} open, so they are equal as far as the records say.",
+            numbers={"gap": gap, "rounding": most},
+        )

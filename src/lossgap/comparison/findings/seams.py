@@ -1,113 +1,127 @@
-"""R7: places where a run was stopped and resumed, batches that it read twice, and rows that are missing."""
+"""R7: places where a run was stopped and resumed, and rows that are missing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from lossgap.comparison.curve import Curve
+from lossgap.comparison.curve import Curve, Floats, Ints
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Finding, Pair, Result, RuledOut, cause, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import could_be_worse_for
-from lossgap.comparison.findings.likeness import within
-from lossgap.comparison.metric import Metric
-from lossgap.runs.values import as_int, as_list
+from lossgap.runs.values import as_int, as_list, as_mapping
 
 WINDOW = 20
 """Printed losses before and after a seam that are held against each other."""
+COUNTS = (1, 3, 10, 20)
+"""Losses after a seam whose mean is looked at: a step that is soon gone is seen in few, a small one in many."""
 SIGMAS = 5.0
 LEAST = 0.02
 """Nats: a smaller step at a seam is none."""
 RATE = 1.2
 """A learning rate that is this many times another one is another rate."""
-REPEATED = 0.2
-"""Share of the updates on repeated batches from which a lower train loss may come from them. A choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How the loss stepped at a seam: mean after minus mean before, and the standard error of that."""
+
+    size: float
+    error: float
+    recovered: int | None
+    """Iterations until the loss was down at its level before; None if it never was."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is a rise, beyond the scatter of the losses."""
+        return self.size > max(LEAST, SIGMAS * self.error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seam:
-    """A place where a run went on: what was said of it, and how the loss stepped there."""
+    """A place where a run went on, and what is seen there."""
 
     at: int
     exact: bool
+    """Whether its trainer says that it went on bit by bit."""
     changed: tuple[str, ...]
-    step: float | None
-    """Loss after it minus loss before it; None if no losses tell."""
-    error: float
-    recovered: int | None
-    """Iterations until the loss was back at its level before the seam; None if it never was."""
+    """Settings that are others from here on."""
+    step: Step | None
     rates: tuple[float, float] | None
-    """Learning rates before and after, where logged."""
+    """Learning rates before and after, where the record has them."""
 
     @property
-    def jumped(self) -> bool:
-        """Whether the loss stepped up by more than its scatter."""
-        return self.step is not None and self.step > max(LEAST, SIGMAS * self.error)
+    def is_up(self) -> bool:
+        """Whether the loss stepped up."""
+        return self.step is not None and self.step.is_up
 
     @property
-    def other_rate(self) -> bool:
-        """Whether the learning rate is another one after it."""
+    def lasts(self) -> bool:
+        """Whether the loss stepped up and never came down again."""
+        return self.step is not None and self.step.is_up and self.step.recovered is None
+
+    @property
+    def has_other_rate(self) -> bool:
+        """Whether the learning rate is another one from here on."""
         return self.rates is not None and not 1 / RATE <= self.rates[1] / self.rates[0] <= RATE
 
 
 def seams(facts: Facts) -> list[Seam]:
     """The seams of a run in the order of its iterations."""
     found = []
-    for item in facts.run.seams:
-        at = as_int(item.get("iter")) if isinstance(item, dict) else None
-        if at is not None and isinstance(item, dict):
-            names = [change.get("setting") if isinstance(change, dict) else change for change in as_list(item.get("changed"))]
-            changed = tuple(str(name) for name in names if name)
-            found.append(_seam(facts, at, exact=item.get("exact") is True, changed=changed))
+    for item in map(as_mapping, facts.run.seams):
+        at = as_int(item.get("iter"))
+        if at is None:
+            continue
+        said = as_list(item.get("changed"))
+        names = [as_mapping(change).get("setting") if isinstance(change, dict) else change for change in said]
+        found.append(
+            Seam(
+                at=at,
+                exact=item.get("exact") is True,
+                changed=tuple(str(name) for name in names if name),
+                step=_step(facts.train, at, WINDOW) or _step(facts.val, at, 1),
+                rates=_rates(facts, at),
+            )
+        )
     return sorted(found, key=lambda seam: seam.at)
 
 
-def _seam(facts: Facts, at: int, *, exact: bool, changed: tuple[str, ...]) -> Seam:
-    step = _step(facts.train, at, WINDOW) or _step(facts.val, at, 1)
-    size, error, recovered = step or (None, 0.0, None)
-    return Seam(at=at, exact=exact, changed=changed, step=size, error=error, recovered=recovered, rates=_rates(facts, at))
-
-
-def _step(curve: Curve | None, at: int, window: int) -> tuple[float, float, int | None] | None:
-    """The largest rise of the mean over a few losses after `at`, with its error and when it was gone."""
+def _step(curve: Curve | None, at: int, window: int) -> Step | None:
+    """The clearest rise of the mean of a few losses after `at` over the mean of those before it."""
     if curve is None:
         return None
-    before, after = curve.values[curve.iters < at], curve.values[curve.iters >= at]
-    later = curve.iters[curve.iters >= at]
-    if len(before) < 3 or not len(after):
+    place = int(np.searchsorted(curve.iters, at))
+    before, after = curve.values[:place], curve.values[place:]
+    # Scatter from neighbouring differences: the loss falls, and that is no scatter. The step itself is left out.
+    moves = np.concatenate((np.diff(before[-4 * WINDOW :]), np.diff(after[WINDOW : 4 * WINDOW])))
+    if len(before) < 3 or not len(after) or len(moves) < 4:
         return None
-    level = before[-window:]
-    # Neighbouring differences, not deviations: the loss falls, and that is no scatter.
-    nearby = np.concatenate((before[-4 * WINDOW :], after[WINDOW : 4 * WINDOW]))
-    scatter = float(np.std(np.diff(nearby))) / math.sqrt(2) if len(nearby) > 4 else float("inf")
-    best: tuple[float, float] | None = None
-    for count in sorted({1, 3, 10, window}):
-        if count > min(window, len(after)):
-            continue
+    scatter, level = float(np.std(moves)) / math.sqrt(2), before[-window:]
+    best: Step | None = None
+    for count in (count for count in COUNTS if count <= min(window, len(after))):
         size = float(after[:count].mean() - level.mean())
-        error = scatter * math.sqrt(1 / count + 1 / len(level))
-        if best is None or size / max(error, 1e-12) > best[0] / max(best[1], 1e-12):
-            best = size, error
-    assert best is not None
-    return *best, _recovery(after, later, at, float(level.mean()))
+        error = max(1e-9, scatter * math.sqrt(1 / count + 1 / len(level)))
+        if best is None or size / error > best.size / best.error:
+            best = Step(size=size, error=error, recovered=_recovered(after, curve.iters[place:], float(level.mean())))
+    return best
 
 
-def _recovery(after: np.ndarray[tuple[int], np.dtype[np.float64]], iters: np.ndarray[tuple[int], np.dtype[np.int64]], at: int, level: float) -> int | None:  # fmt: skip
-    """Iterations until the mean of some losses is down at `level` again."""
+def _recovered(after: Floats, iters: Ints, level: float) -> int | None:
+    """Iterations from the first loss until the mean of ten is down at `level`."""
     count = min(10, len(after))
     means = np.convolve(after, np.ones(count) / count, mode="valid")
     below = np.flatnonzero(means <= level)
-    return int(iters[below[0] + count - 1] - at) if len(below) else None
+    return int(iters[below[0] + count - 1] - iters[0]) if len(below) else None
 
 
 def _rates(facts: Facts, at: int) -> tuple[float, float] | None:
-    rows = facts.run.iters.filter(pl.col("lr").is_not_null() & (pl.col("lr") > 0)).sort("iter")
-    before, after = rows.filter(pl.col("iter") < at), rows.filter(pl.col("iter") >= at)
-    return (float(before["lr"][-1]), float(after["lr"][0])) if before.height and after.height else None
+    rows = facts.run.iters.filter((pl.col("lr") > 0) & pl.col("iter").is_not_null()).sort("iter")
+    before, after = rows.filter(pl.col("iter") < at)["lr"], rows.filter(pl.col("iter") >= at)["lr"]
+    return (float(before[-1]), float(after[0])) if len(before) and len(after) else None
 
 
 @rule("resume-seam", title="A resumed run does not go on where it stopped", group="D", order=7)
@@ -115,92 +129,48 @@ def resume_seam(pair: Pair) -> Result:
     """The loss, or the learning rate, steps where a run was resumed."""
     for label, facts in pair.runs:
         for seam in seams(facts):
-            yield _judged(pair, label, seam)
+            numbers: dict[str, object] = {"run": label, "iteration": seam.at, "changed": list(seam.changed)}
+            if seam.step is not None:
+                numbers |= {"step": seam.step.size, "error": seam.step.error, "recovered": seam.step.recovered}
+            if seam.rates is not None:
+                numbers |= {"rate_before": seam.rates[0], "rate_after": seam.rates[1]}
+            steps = seam.is_up or seam.has_other_rate
+            yield _steps(pair, label, seam, numbers) if steps else _goes_on(label, seam, numbers)
 
 
-def _judged(pair: Pair, label: str, seam: Seam) -> Finding | RuledOut:
-    numbers: dict[str, object] = {"run": label, "iteration": seam.at, "step": seam.step, "recovered": seam.recovered}
-    if seam.rates is not None:
-        numbers |= {"rate_before": seam.rates[0], "rate_after": seam.rates[1]}
-    parts = [f"{label} was resumed at iteration {seam.at:,}"]
-    if seam.changed:
-        parts.append(f"with other settings ({', '.join(seam.changed)})")
-    if seam.jumped:
-        back = "had not come down again by its end" if seam.recovered is None else f"was back after {seam.recovered:,} iterations"
-        parts.append(f"its loss stepped up by {seam.step:.3f} there (its scatter makes ±{2 * seam.error:.3f}) and {back}")
-    if seam.other_rate and seam.rates is not None:
-        parts.append(f"its learning rate went from {seam.rates[0]:.3g} to {seam.rates[1]:.3g}")
-    text = ", ".join(parts) + "."
-    if not seam.jumped and not seam.other_rate:
-        known = f", and its loss did not step there ({seam.step:+.3f})" if seam.step is not None else ""
-        if seam.step is None and not seam.exact:
-            return remark(
-                "inferred", f"{text} No losses around it tell whether it went on as it was.", numbers=numbers,
-                title="A run was resumed",
-            )  # fmt: skip
-        exact = ", bit by bit as its trainer records" if seam.exact else ""
-        return ruled_out("inferred", f"{text[:-1]}{exact}{known}.", numbers=numbers, title="The resume")
-    if seam.jumped:
-        text += " A step that goes away is what a lost optimizer state or another place in the data looks like; one that stays, other weights, data or learning rate."
-    settle = f"Train {label} again without interruption, or resume with a trainer that restores optimizer, rate and data."
-    lasting = (seam.jumped and seam.recovered is None) or seam.other_rate
-    if lasting and could_be_worse_for(pair, label):
+def _goes_on(label: str, seam: Seam, numbers: dict[str, object]) -> Finding | RuledOut:
+    changed = f" with other settings ({', '.join(seam.changed)})" if seam.changed else ""
+    text = f"{label} was resumed at iteration {seam.at:,}{changed}"
+    if seam.exact:
+        said = f"{text}; its trainer records that it went on bit by bit."
+        return ruled_out("computed", said, numbers=numbers, title="A resume that does not go on where it stopped")
+    if seam.step is None:
+        said = f"{text}. No losses around it tell whether it went on as it was."
+        return remark("inferred", said, numbers=numbers, title="A run was resumed")
+    said = f"{text}, and its loss did not step up there ({seam.step.size:+.3f}, standard error {seam.step.error:.3f})."
+    return ruled_out("inferred", said, numbers=numbers, title="A resume that does not go on where it stopped")
+
+
+def _steps(pair: Pair, label: str, seam: Seam, numbers: dict[str, object]) -> Finding:
+    changed = f" with other settings ({', '.join(seam.changed)})" if seam.changed else ""
+    text = f"{label} was resumed at iteration {seam.at:,}{changed}."
+    if seam.is_up and seam.step is not None:
+        back = "and never came down again"
+        if seam.step.recovered is not None:
+            back = f"and was down again after {seam.step.recovered:,} iterations"
+        text += (
+            f" Its loss stepped up by {seam.step.size:.3f} (standard error {seam.step.error:.3f}) {back}. A step that goes "
+            "away is what a lost optimizer state or another place in the data makes; one that stays, other weights, data "
+            "or rate."
+        )
+    if seam.has_other_rate and seam.rates is not None:
+        text += f" Its learning rate went from {seam.rates[0]:.3g} to {seam.rates[1]:.3g}."
+    settle = (
+        f"Train {label} without interruption, or resume it with optimizer state, learning rate and place in the data."
+    )
+    if (seam.lasts or seam.has_other_rate) and could_be_worse_for(pair, label):
         return cause("likely", "inferred", text, numbers=numbers, settle=settle)
     return remark("inferred", text, numbers=numbers, settle=settle)
-
-
-# ---------------------------------------------------------------------------------------------
-# Batches that come again
-
-
-@rule("repeated-batches", title="A resumed run reads the same batches again", group="D", order=7)
-def repeated_batches(pair: Pair) -> Result:
-    """nanoGPT seeds its generator again at a resume (nanoGPT#467); other trainers may lose their place in the data."""
-    for label, facts in pair.runs:
-        for at in _restarts(facts):
-            found = _again(pair, label, facts, at)
-            if found is not None:
-                yield found
-
-
-def _restarts(facts: Facts) -> Iterator[int]:
-    """Iterations at which a run went on; the first one of a record that holds the resumed leg only."""
-    exact = {seam.at for seam in seams(facts) if seam.exact}
-    yield from (seam.at for seam in seams(facts) if seam.at not in exact)
-    first = as_int(facts.run.iters["iter"].min())
-    if facts.text("init_from").value == "resume" and first is not None and first > 1 and not facts.run.seams:
-        yield first
-
-
-def _again(pair: Pair, label: str, facts: Facts, at: int) -> Finding | RuledOut | None:
-    last = facts.last_iter
-    if last is None or last <= at:
-        return None
-    alike = within(facts, at)
-    seeded = facts.run.format == "nanogpt"
-    if alike is not None and alike.same is False:
-        text = f"The losses after {label}'s resume at iteration {at:,} do not follow those of its first iterations ({alike.said})."
-        return ruled_out("inferred", text, numbers={"run": label, "iteration": at, "correlation": alike.correlation}, title="Batches read twice")  # fmt: skip
-    seen = alike is not None and alike.same is True
-    if not seeded and not seen:
-        return None
-    again = min(at, last - at)
-    share = again / last
-    why = "nanoGPT seeds its generator with 1337 again at every start (nanoGPT#467)" if seeded else "the data began anew"
-    proof = f"; the losses confirm it ({alike.said})" if seen and alike is not None else ""
-    text = (
-        f"{label} was resumed at iteration {at:,} and from there read the batches of iterations 0 to {again - 1:,} again: "
-        f"{why}{proof}. {100 * share:.0f}% of its updates were on batches that it had seen."
-    )
-    numbers = {"run": label, "iteration": at, "again": again, "share": share}
-    numbers |= {"correlation": alike.correlation} if alike is not None else {}
-    metric = pair.alignment.metric
-    on_train = isinstance(metric, Metric) and metric.name == "train_loss"
-    other = "test" if label == "control" else "control"
-    if on_train and share >= REPEATED and could_be_worse_for(pair, other):
-        text += " That lowers a train loss without a better model."
-        return cause("likely" if seen else "possible", "inferred", text, numbers=numbers, settle="Compare val losses.")
-    return remark("inferred" if seen else "computed", text, numbers=numbers)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -208,6 +178,7 @@ def _again(pair: Pair, label: str, facts: Facts, at: int) -> Finding | RuledOut 
 
 MISSING_STEPS = 20
 MISSING_SHARE = 0.05
+"""A jump of the counter is one that is this many times its usual step, and this share of the run. Choices."""
 
 
 @rule("missing-rows", title="The record leaves iterations out", group="D", order=7)
@@ -221,11 +192,12 @@ def missing_rows(pair: Pair) -> Result:
         usual, span = float(np.median(steps)), float(iters[-1] - iters[0])
         jumps = np.flatnonzero((steps > MISSING_STEPS * usual) & (steps > MISSING_SHARE * span))
         if len(jumps):
-            first = int(jumps[0])
-            more = f" and {len(jumps) - 1} more stretches" if len(jumps) > 1 else ""
+            first, last = int(iters[jumps[0]]), int(iters[jumps[0] + 1])
+            more = f", and {len(jumps)} such stretches in all" if len(jumps) > 1 else ""
+            step = "every iteration" if usual == 1 else f"every {usual:,.0f} iterations"
             yield remark(
                 "inferred",
-                f"{label} prints every {usual:,.0f} iterations, but nothing between {iters[first]:,} and "
-                f"{iters[first + 1]:,}{more}: what happened there is not in the record.",
-                numbers={"run": label, "from": int(iters[first]), "to": int(iters[first + 1]), "stretches": len(jumps)},
+                f"{label} prints {step}, but nothing between {first:,} and {last:,}{more}: what happened there is not in "
+                "the record.",
+                numbers={"run": label, "from": first, "to": last, "stretches": len(jumps)},
             )

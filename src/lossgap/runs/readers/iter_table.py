@@ -132,7 +132,7 @@ def _weighted(columns: Columns) -> Columns:
     found = columns | {"count": np.ones(len(columns["iter"]), np.int64)}
     finite = np.where(np.isfinite(columns["loss"]), columns["loss"], np.nan)
     found |= {"loss_min": finite, "loss_max": finite}
-    return found | {f"{name}_n": np.isfinite(columns[name]).astype(np.int64) for name in MEANS}
+    return found | {f"{name}_n": np.isfinite(columns[name]).astype(np.int32) for name in MEANS}
 
 
 def _merged(block: Columns, rows: Columns) -> Columns:

@@ -7,7 +7,7 @@ import re
 import warnings
 
 from lossgap.config import TrainConfig
-from lossgap.config_file import _evaluate, _NotConstantError
+from lossgap.config_file import NotConstantError, evaluate_constant
 from lossgap.errors import ConfigError
 from lossgap.settings import read_text, settings_of
 
@@ -27,8 +27,8 @@ def constant(text: str) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the parser, about an unknown escape such as \d
-            return _evaluate(ast.parse(text.strip(), mode="eval").body, {})
-    except (SyntaxError, RecursionError, MemoryError, OverflowError, _NotConstantError) as error:
+            return evaluate_constant(ast.parse(text.strip(), mode="eval").body, {})
+    except (SyntaxError, RecursionError, MemoryError, OverflowError, NotConstantError) as error:
         raise ValueError(str(error)) from None
 
 

@@ -1,0 +1,97 @@
+"""R9 and R11: before hardware is blamed. No log alone supports that; a replay of one recipe on both machines can."""
+
+from __future__ import annotations
+
+import shlex
+
+from lossgap.comparison.fact import Known
+from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
+from lossgap.comparison.findings import factor
+from lossgap.comparison.findings.chance import MACHINES, chance, explained, is_beyond, named, other_training, times
+
+ONE_RECIPE = f"one recipe on three kinds of accelerators ended {MACHINES:g} apart (Open-Athena/MarinFold#173)"
+
+
+@rule("check-the-arithmetic", title="Check the arithmetic before anything is blamed", group="E", order=9)
+def check_the_arithmetic(pair: Pair) -> Result:
+    """A gap that nothing known explains, between two kinds of machines or two ways to compute."""
+    if not is_beyond(pair) or other_training(pair) or explained(pair):
+        return
+    kinds = pair.control.device_kind.value, pair.test.device_kind.value
+    dtypes = pair.control.dtype.value, pair.test.dtype.value
+    differ = [f"{a} and {b}" for a, b in (kinds, dtypes) if a is not None and b is not None and a != b]
+    if not differ:
+        return
+    none = "no setting explains the gap"
+    if not factor.all_known(pair):
+        none = "no setting that is known explains the gap; not all are"
+    yield remark(
+        "unknown",
+        f"The runs differ in {' and in '.join(differ)}, and {none}. Faults of single operations exist and are rare "
+        "(pytorch#109457: a linear layer on MPS that is wrong for large shapes): hold each machine's operations, at the "
+        "run's own shapes, against float64 before anything is blamed.",
+        numbers={"machines": list(kinds), "precision": list(dtypes)},
+        settle="Run the check on each of the machines.",
+        command="lossgap canary",
+    )
+
+
+@rule("another-machine", title="The machine", group="E", order=11)
+def another_machine(pair: Pair) -> Result:
+    """What would have to be known before a gap is the hardware's. Nothing here blames it."""
+    found = chance(pair)
+    if found is None:
+        return
+    names = named(pair.control), named(pair.test)
+    machines = f" ({names[0]} and {names[1]})" if all(names) and names[0] != names[1] else ""
+    numbers: dict[str, object] = {"gap": found.gap, "expected": MACHINES}
+    if not found.is_beyond:
+        text = f"There is no gap beyond chance that the machines{machines} could have made."
+        yield ruled_out("inferred", text, numbers=numbers)
+        return
+    differ, causes = other_training(pair), explained(pair)
+    if differ or causes:
+        why = _recipes(differ) if differ else f"{causes[0][:1].lower()}{causes[0][1:]}"
+        yield ruled_out(
+            "computed" if differ else "inferred",
+            f"Nothing in these records supports blaming the hardware{machines}: {why}; {ONE_RECIPE}, and this gap of "
+            f"{found.gap:+.4f} is {times(abs(found.gap) / MACHINES)} that.",
+            numbers=numbers,
+        )
+        if machines:
+            yield _replay(
+                pair,
+                "What the hardware does can only be seen with one recipe on both machines, from the same weights, batches "
+                "and masks.",
+            )
+    elif not pair.settings.comparable or not all(names):
+        devices = [
+            facts.device if not name else Known(name, "stated", "")
+            for (_, facts), name in zip(pair.runs, names, strict=True)
+        ]
+        yield lacking(
+            *devices, what="whether the machines differ. Nothing in these records supports blaming the hardware"
+        )
+    elif machines:
+        yield _replay(
+            pair,
+            f"The records differ in the machine{machines} and in no setting of the recipe. That is no proof: {ONE_RECIPE}, "
+            "and the order of the data, code and library versions are not in the records.",
+        )
+
+
+def _recipes(differ: tuple[str, ...]) -> str:
+    """`the recipes differ (n_layer, n_embd)`."""
+    names = [name for name in differ if " " not in name]
+    said = [f"the recipes differ ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"] if names else []
+    return " and ".join([*said, *(name for name in differ if " " in name)])
+
+
+def _replay(pair: Pair, text: str) -> Finding:
+    return remark(
+        "unknown",
+        text,
+        settle="Record a stretch of the control's training and replay it on the other machine (lossgap replay).",
+        command=f"lossgap record {shlex.quote(str(pair.control.run.path))}",
+        title="What could show the hardware's part",
+    )

@@ -1,0 +1,74 @@
+"""The sentences that the text answer and the page share, so that both say the same."""
+
+from __future__ import annotations
+
+from lossgap.comparison.comparison import Comparison
+from lossgap.comparison.differences import Setting
+from lossgap.report.table import INFERRED
+from lossgap.runs.run import Run
+from lossgap.settings import short
+
+WORDS = {
+    "different": "different: there is a gap beyond the noise",
+    "equivalent": "equivalent: no gap beyond the margin",
+    "inconclusive": "inconclusive: the noise is too large to say",
+    "not-comparable": "not comparable",
+}
+
+
+def origin(run: Run) -> str:
+    """The format, and which run of its file it is where there are several."""
+    return f"{run.format}{f', run {run.number}' if run.number > 1 else ''}"
+
+
+def inferred(run: Run) -> list[str]:
+    """What was concluded and not said, one line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for item in run.inferred:
+        reasons.setdefault(item.why, []).append(f"{item.name} = {short(item.value)}")
+    return [
+        f"inferred: {said[0] if len(said) == 1 else f'{len(said)} settings'} ({why})" for why, said in reasons.items()
+    ]
+
+
+def chance(found: Comparison) -> str:
+    """The standard error of the gap, or its bound, in words."""
+    error, bound = found.noise.standard_error, found.noise.bound
+    if error is not None:
+        return f"standard error {error:.4f}"
+    return "standard error unknown" + (f", taken to be at most {bound:.4f}" if bound is not None else "")
+
+
+def noise(found: Comparison) -> list[str]:
+    """The parts of the standard error; the two runs' parts on one line where they are alike."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for part in found.noise.parts:
+        kind, _, run = part.name.rpartition(" of ")
+        if part.standard_error is not None:
+            size = f"{part.standard_error:.2g}"
+        else:
+            size = f"unknown, taken to be at most {part.bound:.2g}" if part.bound is not None else "unknown"
+        alike.setdefault((kind, size, part.how), []).append(run)
+    rows = []
+    for (kind, size, how), runs in alike.items():
+        rows.append(f"{kind} of {' and '.join(runs)}: {size} ({how})" if kind else f"{runs[0]}: {size} ({how})")
+    reasons = {part.bound_reason: part.bound for part in found.noise.unknown if part.bound_reason}
+    rows += [f"{bound:.2g} is {reason}." for reason, bound in reasons.items()]
+    if found.noise.paired:
+        rows.append(f"Both evaluated the same windows ({found.noise.paired}).")
+    return rows
+
+
+def value(item: Setting, side: str) -> str:
+    """A setting's value of one run, marked where no record states it."""
+    return short(getattr(item, side)) + (INFERRED if side in item.inferred else "")
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def visible(text: str) -> str:
+    """`text` with what is not printable escaped: a log may hold the escape sequences of a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
