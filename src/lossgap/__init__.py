@@ -8,19 +8,34 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lossgap.api import sample, train
+    from lossgap.comparison.compare import compare
+    from lossgap.comparison.comparison import Comparison
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
     from lossgap.errors import LossgapError, LossgapWarning
     from lossgap.runs.readers.source import load_run
     from lossgap.runs.run import Run
 
-__all__ = ["LossgapError", "LossgapWarning", "Run", "TrainConfig", "load_run", "open_corpus", "sample", "train"]
+__all__ = [
+    "Comparison",
+    "LossgapError",
+    "LossgapWarning",
+    "Run",
+    "TrainConfig",
+    "compare",
+    "load_run",
+    "open_corpus",
+    "sample",
+    "train",
+]
 
 _HOMES = {
+    "Comparison": "lossgap.comparison.comparison",
     "LossgapError": "lossgap.errors",
     "LossgapWarning": "lossgap.errors",
     "Run": "lossgap.runs.run",
     "TrainConfig": "lossgap.config",
+    "compare": "lossgap.comparison.compare",
     "load_run": "lossgap.runs.readers.source",
     "open_corpus": "lossgap.corpus",
     "sample": "lossgap.api",

@@ -165,7 +165,7 @@ def test_twenty_kills(settings: dict[str, object], kept: Path, begun: list[subpr
 # Signals that can be caught
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_saves_and_says_how_to_go_on(
     number: signal.Signals, kept: Path, begun: list[subprocess.Popen[str]]
 ) -> None:
@@ -322,6 +322,7 @@ def test_a_diverged_run_keeps_the_checkpoint_before(settings: dict[str, object],
     ended = command("train", "--resume=run", *(f"--{name}={value}" for name, value in flags.items()))
     line = one_error(ended, "loss-not-finite")
     assert re.search(r"iteration 9: .*nan.*, gradient norm (nan|[0-9.]+):", line), line
+    assert ("val loss nan" in line) == ("eval_interval" in settings)
     assert record("run")["status"] == "failed"
     assert max(checkpoints("run").values()) == 8
     assert all(

@@ -136,6 +136,16 @@ def test_broken_package_is_one_line(train: Train, monkeypatch: pytest.MonkeyPatc
     assert "wandb, which cannot be imported (No module named 'no_such_part')" in line
 
 
+def test_a_folder_is_no_package(train: Train, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    """wandb leaves a folder `wandb` behind, which Python would import."""
+    (here / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(here), *(path for path in sys.path if not (Path(path) / "wandb").exists())])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, name)
+    line = one_error(train("out", **{**SHORT, "wandb_log": True}), "missing-extra")
+    assert "needs wandb, which is not installed" in line
+
+
 def test_no_tracker_unless_asked_for(tmp_path: Path) -> None:
     assert open_trackers(TrainConfig(), tmp_path, 0) == []
 

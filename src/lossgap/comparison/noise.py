@@ -144,7 +144,7 @@ def noise(
     fraction = known.paired_fraction if paired else 1.0
     parts = []
     for label, facts, value, curve, factor in sides:
-        part = _exact(label) if row.exact else _evaluation(label, facts, value, curve, factor, known)
+        part = _exact(label) if row.exact else evaluation(label, facts, value, curve, factor, known)
         parts.append(_times(part, fraction))
     for label, facts, _, _, factor in sides:
         parts.append(_seed(label, facts, found, factor, known))
@@ -169,7 +169,11 @@ def _times(part: Part, fraction: float) -> Part:
     )
 
 
-def _evaluation(label: str, facts: Facts, value: Value, curve: Curve, factor: float, known: SpreadTable) -> Part:
+def evaluation(
+    label: str, facts: Facts, value: Value, curve: Curve, factor: float = 1.0, spreads: SpreadTable | None = None
+) -> Part:
+    """The standard error of one evaluation, `value` of `curve`, in the curve's unit: nats per token times `factor`."""
+    known = spreads or spread.table()
     name = f"evaluation of {label}"
     if value.standard_error is not None:
         n = curve.block if curve.block > 1 else facts.eval_iters.value

@@ -165,12 +165,15 @@ def _reason(error: Exception) -> str:
 
 def _extra(module: str, flag: str, extra: str | None = None) -> Any:  # a foreign module
     extra = extra or module
+    state = "is not installed"
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        if found.__file__ is not None:  # else it is a folder of that name, such as the one that wandb leaves behind
+            return found
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == extra
-        state = "is not installed" if missing else f"cannot be imported ({_reason(error)})"
-        raise ConfigError(
-            "missing-extra",
-            f"--{flag}=True needs {extra}, which {state}; pip install 'lossgap[{extra}]', or --{flag}=False",
-        ) from error
+        if not isinstance(error, ModuleNotFoundError) or error.name != extra:
+            state = f"cannot be imported ({_reason(error)})"
+    raise ConfigError(
+        "missing-extra",
+        f"--{flag}=True needs {extra}, which {state}; pip install 'lossgap[{extra}]', or --{flag}=False",
+    )

@@ -15,6 +15,9 @@ ATTENTION = 0.013
 NUMERIC = ("device", "dtype", "compile", "tf32", "attention", "flash", "adamw", "fused", "threads", "deterministic")
 """Settings that decide how a training is computed, not what it is."""
 
+NO_EXPLANATION = ("not-in-the-settings",)
+"""Causes that say that the cause is not known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
@@ -93,6 +96,7 @@ def explained(pair: Pair) -> tuple[str, ...]:
     """Titles of the causes that earlier rules found, those they are sure of."""
     gap = pair.alignment.gap("last") or 0.0
     causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    causes = [item for item in causes if item.id not in NO_EXPLANATION]
     fitting = [item for item in causes if item.strength != "possible" and (item.effect or 0.0) * gap >= 0]
     return tuple(dict.fromkeys(item.title for item in fitting))
 

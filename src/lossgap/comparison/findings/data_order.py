@@ -136,8 +136,9 @@ def _masks(order: _Order, control: Facts, test: Facts) -> None:
 def _joined(unknown: list[Unknown]) -> Fact[object]:
     """All that one run lacks."""
     needs = tuple(dict.fromkeys(name for item in unknown for name in item.needs))
-    why = "; ".join(dict.fromkeys(item.why for item in unknown))
-    return Unknown(why, needs) if unknown else _NOTHING
+    if len(needs) > 3:
+        return Unknown(f"{', '.join(needs[:3])} and {len(needs) - 3} more are not in the record", needs)
+    return Unknown("; ".join(dict.fromkeys(item.why for item in unknown)), needs) if unknown else _NOTHING
 
 
 _NOTHING: Fact[object] = Known(None, "stated", "")

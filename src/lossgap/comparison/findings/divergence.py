@@ -82,20 +82,19 @@ def losses_not_finite(pair: Pair) -> Result:
             "count": found.count,
             "line": found.line,
         }
+        start = f"The loss of {label} is {found.word}"
         if not found.to_the_end:
             often = "once" if found.count == 1 else f"{found.count:,} times"
-            text = (
-                f"The loss of {label} is {found.word} {often}, first at iteration {found.first:,}, and a number after."
-            )
+            text = f"{start} {often}, first at iteration {found.first:,}, and a number again after it."
             yield remark("inferred", text, numbers=numbers)
             continue
         line = f" (line {found.line:,})" if found.line else ""
         text = (
-            f"The loss of {label} is {found.word} from iteration {found.first:,}{line} to its end: nothing was learned from "
-            "there on, and what is compared is the last number before it."
+            f"{start} from iteration {found.first:,}{line} to its end: nothing was learned from there on, and what is "
+            "compared is the last number before it."
         )
         settle = f"Train {label} from a checkpoint before iteration {found.first:,}, with a lower rate or in float32."
-        yield _harm(pair, label, text, numbers, settle, strong=True)
+        yield _harm(pair, label, text, numbers, settle, strong=True, effect=pair.alignment.gap("last"))
 
 
 def _harm(
@@ -111,8 +110,7 @@ def _harm(
     """A cause if the run that it harms is the worse one, or there is no gap to tell; else a remark."""
     if not could_be_worse_for(pair, label):
         return remark("inferred", text, numbers=numbers, settle=settle)
-    strength = "strong" if strong else "likely"
-    return cause(strength, "inferred", text, numbers=numbers, settle=settle, effect=effect)
+    return cause("strong" if strong else "likely", "inferred", text, numbers=numbers, settle=settle, effect=effect)
 
 
 SKIPPED = 0.97
@@ -147,7 +145,7 @@ def _overflowed(pair: Pair, label: str, facts: Facts, found: NotFinite, skipped:
         )
     numbers: dict[str, object] = {"run": label, "iteration": found.first, "time_ratio": found.speed}
     settle = f"Train {label} in bfloat16, or in float32 where the machine has none."
-    return _harm(pair, label, text, numbers, settle, strong=False)
+    return _harm(pair, label, text, numbers, settle, strong=skipped and facts.dtype.known)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -182,8 +180,8 @@ def diverged(pair: Pair) -> Result:
         )
         numbers: dict[str, object] = {"run": label, "low": found.low, "iteration": found.at, "end": found.end}
         settle = (
-            f"Train {label} with a lower learning rate, a longer warm-up or clipped gradients, and look at what happened "
-            f"after iteration {found.at:,}."
+            f"Train {label} with a lower learning rate, a longer warm-up or clipped gradients, and look at what "
+            f"happened after iteration {found.at:,}."
         )
         yield _harm(pair, label, text, numbers, settle, strong=True, effect=_lost(pair, label))
 

@@ -77,13 +77,13 @@ def _gradual(pair: Pair, found: Onset) -> str:
 
 
 def _sudden(pair: Pair, found: Onset) -> str:
-    where = (
-        f"between iterations {found.equal:,} and {found.apart:,}" if found.step > 1 else f"at iteration {found.apart:,}"
-    )
+    where = f"at iteration {found.apart:,}"
+    if found.step > 1:
+        where = f"between iterations {found.equal:,} and {found.apart:,}"
     return (
-        f"The {_SERIES[found.series]} are equal up to iteration {found.equal:,} and {found.first_difference:+.2g} apart at "
-        f"iteration {found.apart:,}. What differs took effect {where}: other batches, another learning rate, a resume "
-        f"or a fault{_rates(pair, found)}."
+        f"The {_SERIES[found.series]} are equal up to iteration {found.equal:,} and {found.first_difference:+.2g} "
+        f"apart at iteration {found.apart:,}. What differs took effect {where}: other batches, another learning rate, "
+        f"a resume or a fault{_rates(pair, found)}."
     )
 
 

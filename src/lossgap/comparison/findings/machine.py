@@ -28,8 +28,8 @@ def check_the_arithmetic(pair: Pair) -> Result:
     yield remark(
         "unknown",
         f"The runs differ in {' and in '.join(differ)}, and {none}. Faults of single operations exist and are rare "
-        "(pytorch#109457: a linear layer on MPS that is wrong for large shapes): hold each machine's operations, at the "
-        "run's own shapes, against float64 before anything is blamed.",
+        "(pytorch#109457: a linear layer on MPS that is wrong for large shapes): hold each machine's operations, at "
+        "the run's own shapes, against float64 before anything is blamed.",
         numbers={"machines": list(kinds), "precision": list(dtypes)},
         settle="Run the check on each of the machines.",
         command="lossgap canary",
@@ -61,8 +61,8 @@ def another_machine(pair: Pair) -> Result:
         if machines:
             yield _replay(
                 pair,
-                "What the hardware does can only be seen with one recipe on both machines, from the same weights, batches "
-                "and masks.",
+                "What the hardware does can only be seen with one recipe on both machines, from the same weights, "
+                "batches and masks.",
             )
     elif not pair.settings.comparable or not all(names):
         devices = [
@@ -75,8 +75,8 @@ def another_machine(pair: Pair) -> Result:
     elif machines:
         yield _replay(
             pair,
-            f"The records differ in the machine{machines} and in no setting of the recipe. That is no proof: {ONE_RECIPE}, "
-            "and the order of the data, code and library versions are not in the records.",
+            f"The records differ in the machine{machines} and in no setting of the recipe. That is no proof: "
+            f"{ONE_RECIPE}, and the order of the data, code and library versions are not in the records.",
         )
 
 

@@ -61,8 +61,8 @@ def _reads_again(pair: Pair, label: str, facts: Facts, at: int, last: int, seen:
         why = "nanoGPT seeds its generator with 1337 at every start (nanoGPT#467)"
     proof = f", and the losses follow those of the first ones ({seen.said})" if seen is not None else ""
     text = (
-        f"{label} was resumed at iteration {at:,} and read the batches of iterations 0 to {again - 1:,} again: {why}{proof}. "
-        f"{100 * share:.0f}% of its updates were on batches that it had seen."
+        f"{label} was resumed at iteration {at:,} and read the batches of iterations 0 to {again - 1:,} again: "
+        f"{why}{proof}. {100 * share:.0f}% of its updates were on batches that it had seen."
     )
     numbers: dict[str, object] = {"run": label, "iteration": at, "again": again, "share": share}
     if seen is not None:
@@ -71,6 +71,6 @@ def _reads_again(pair: Pair, label: str, facts: Facts, at: int, last: int, seen:
     on_train = isinstance(metric, Metric) and metric.name == "train_loss"
     if on_train and share >= SHARE and could_be_worse_for(pair, other):
         text += " That lowers a train loss without a better model."
-        strength = "likely" if seen is not None else "possible"
-        return cause(strength, "inferred", text, numbers=numbers, settle="Compare val losses.")
+        sure = seen is not None
+        return cause("likely" if sure else "possible", "inferred", text, numbers=numbers, settle="Compare val losses.")
     return remark("inferred" if seen is not None else "computed", text, numbers=numbers)

@@ -24,6 +24,8 @@ LEAST = 0.02
 RATE = 1.2
 """A learning rate that is this many times another one is another rate."""
 
+SCHEDULE = frozenset(("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters", "max_iters", "decay_lr"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -159,17 +161,18 @@ def _steps(pair: Pair, label: str, seam: Seam, numbers: dict[str, object]) -> Fi
         if seam.step.recovered is not None:
             back = f"and was down again after {seam.step.recovered:,} iterations"
         text += (
-            f" Its loss stepped up by {seam.step.size:.3f} (standard error {seam.step.error:.3f}) {back}. A step that goes "
-            "away is what a lost optimizer state or another place in the data makes; one that stays, other weights, data "
-            "or rate."
+            f" Its loss stepped up by {seam.step.size:.3f} (standard error {seam.step.error:.3f}) {back}. A step that "
+            "goes away is what a lost optimizer state or another place in the data makes; one that stays, other "
+            "weights, data or rate."
         )
     if seam.has_other_rate and seam.rates is not None:
         text += f" Its learning rate went from {seam.rates[0]:.3g} to {seam.rates[1]:.3g}."
-    settle = (
-        f"Train {label} without interruption, or resume it with optimizer state, learning rate and place in the data."
-    )
-    if (seam.lasts or seam.has_other_rate) and could_be_worse_for(pair, label):
-        return cause("likely", "inferred", text, numbers=numbers, settle=settle)
+    settle = f"Train {label} without interruption, or resume it with its optimizer state, rate and place in the data."
+    # A schedule that was changed on purpose is another rule's; a rate can also do good.
+    rate = seam.has_other_rate and not SCHEDULE & set(seam.changed)
+    harmed = could_be_worse_for(pair, label)
+    if (seam.lasts and harmed) or rate:
+        return cause("likely" if harmed else "possible", "inferred", text, numbers=numbers, settle=settle)
     return remark("inferred", text, numbers=numbers, settle=settle)
 
 
@@ -197,7 +200,7 @@ def missing_rows(pair: Pair) -> Result:
             step = "every iteration" if usual == 1 else f"every {usual:,.0f} iterations"
             yield remark(
                 "inferred",
-                f"{label} prints {step}, but nothing between {first:,} and {last:,}{more}: what happened there is not in "
-                "the record.",
+                f"{label} prints {step}, but nothing between {first:,} and {last:,}{more}: what happened there is not "
+                "in the record.",
                 numbers={"run": label, "from": first, "to": last, "stretches": len(jumps)},
             )

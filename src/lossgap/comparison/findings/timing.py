@@ -132,15 +132,15 @@ def _of_figures(label: str, facts: Facts, times: Times) -> Result:
             span = f"about {high:,.0f} ms" if high < 1.1 * low else f"{low:,.0f} to {high:,.0f} ms"
             yield remark(
                 "inferred" if implied.evidence == "inferred" else "computed",
-                f"{text}an evaluation: by its own MFU, {implied.how}, an iteration takes {span}.{evaluated} nanoGPT's clock "
-                "runs on through evaluations.",
+                f"{text}an evaluation: by its own MFU, {implied.how}, an iteration takes {span}.{evaluated} nanoGPT's "
+                "clock runs on through evaluations.",
                 numbers=numbers | {"implied_ms_low": low, "implied_ms_high": high},
             )
     elif times.evaluating is not None:
         yield remark(
             "inferred",
-            f"{text}an evaluation, as nanoGPT's clock runs on through it.{evaluated} How long an iteration takes is not "
-            f"known: {implied.why}.",
+            f"{text}an evaluation, as nanoGPT's clock runs on through it.{evaluated} How long an iteration takes is "
+            f"not known: {implied.why}.",
             numbers=numbers,
         )
     elif times.uneven:
