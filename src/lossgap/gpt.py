@@ -228,8 +228,8 @@ class GPT(nn.Module):
     def flops_per_token(self) -> int:
         """Training FLOPs per token: 6N + 12 L H Q T (PaLM, arXiv:2204.02311, appendix B, as nanoGPT has it).
 
-        N by nanoGPT's count. Deviation: N contains the LayerNorm parameters, which multiply no matrix, so
-        the matrix products are exactly 6 x (LayerNorm parameters) fewer per token.
+        N by nanoGPT's count. Deviation: N contains vectors that multiply no matrix, so the matrix products are fewer
+        per token, by exactly 6 x (LayerNorm parameters, and with `bias` the biases of the linear layers).
         """
         c = self.config
         return 6 * self.num_params() + 12 * c.n_layer * c.n_head * (c.n_embd // c.n_head) * c.block_size

@@ -175,9 +175,11 @@ def test_indivisible_batch(folder: Path) -> None:
     ("settings", "slug"),
     [
         ({"out_dir": "run-1"}, "out-dir-used"),  # only the first process looks at the folder
-        ({"dataset": "nowhere"}, "unknown-corpus"),  # every process sees it
-        ({"backend": "nccl"}, "backend-unusable"),
-        ({"learning_rate": 1e30, "grad_clip": 0.0, "warmup_iters": 0}, "loss-not-finite"),
+        ({"learning_rate": 1e30, "grad_clip": 0.0, "warmup_iters": 0}, "loss-not-finite"),  # every process sees it
+        ({"resume": "nowhere"}, "no-checkpoint"),  # before the processes form a group
+        pytest.param({"max_itres": 5}, "unknown-flag", marks=pytest.mark.slow),  # before torch is imported
+        pytest.param({"dataset": "nowhere"}, "unknown-corpus", marks=pytest.mark.slow),
+        pytest.param({"backend": "nccl"}, "backend-unusable", marks=pytest.mark.slow),
     ],
 )
 def test_an_error_is_told_once(folder: Path, settings: dict[str, object], slug: str) -> None:
@@ -190,6 +192,16 @@ def test_an_error_is_told_once(folder: Path, settings: dict[str, object], slug: 
     assert line.endswith(f"[{slug}]")
     assert done.stderr.count("Traceback") == 1, "torchrun's own and no other"
     assert time.monotonic() - start < 100
+
+
+def test_warnings_and_notes_come_from_the_first_process(folder: Path) -> None:
+    """Of a resume that has nothing left to do, with settings that every process finds doubtful."""
+    doubtful = ["--resume=run-1", "--min_lr=0.5", "--overwrite=False"]
+    done = run(folder, torchrun(2, "-m", "lossgap", "train", *doubtful))
+    assert done.returncode == 0, done.stderr
+    assert [line.rpartition("[")[2] for line in said(done.stderr)] == ["min-lr-above-lr]"]
+    assert done.stderr.count("nothing to do") == 1
+    assert done.stdout.count("final: ") == 1
 
 
 def start_and_wait_for_rows(folder: Path, out_dir: str) -> subprocess.Popen[str]:
@@ -214,16 +226,28 @@ def start_and_wait_for_rows(folder: Path, out_dir: str) -> subprocess.Popen[str]
     return process
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The process ids of torchrun's processes, in the order of their start."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return sorted(int(pid) for pid in listed.stdout.split())
+
+
+def assert_stopped(folder: Path, out_dir: str) -> int:
+    """The run was stopped by SIGTERM and saved; the iteration that it stopped before."""
+    done = len(rows(folder / out_dir, "iter"))
+    log = (folder / f"{out_dir}.log").read_text(encoding="utf-8")
+    assert log.count("stopped by SIGTERM") == 1
+    assert said(log) == []
+    assert document(folder / out_dir)["status"] == "interrupted"
+    assert torch.load(folder / out_dir / "ckpt-last.pt", weights_only=True)["iter_num"] == done
+    return done
+
+
 def test_sigterm_stops_all_and_the_run_can_go_on_in_one_process(folder: Path) -> None:
     process = start_and_wait_for_rows(folder, "run-stopped")
     process.send_signal(signal.SIGTERM)  # torchrun hands it to each of its processes
     process.wait(60)
-    done = len(rows(folder / "run-stopped", "iter"))
-    log = (folder / "run-stopped.log").read_text(encoding="utf-8")
-    assert log.count("stopped by SIGTERM") == 1
-    assert document(folder / "run-stopped")["status"] == "interrupted"
-    saved = torch.load(folder / "run-stopped" / "ckpt-last.pt", weights_only=True)
-    assert saved["iter_num"] == done
+    done = assert_stopped(folder, "run-stopped")
 
     resumed = train(folder, "--init_from=resume", "--out_dir=run-stopped", f"--max_iters={done + 1}")
     [line] = said(resumed.stderr)
@@ -235,11 +259,16 @@ def test_sigterm_stops_all_and_the_run_can_go_on_in_one_process(folder: Path) ->
     assert [(seam["iter"], seam["exact"]) for seam in record["seams"]] == [(done, False)]
 
 
+def test_sigterm_to_one_process_stops_all_at_the_same_iteration(folder: Path) -> None:
+    process = start_and_wait_for_rows(folder, "run-stopped-by-one")
+    os.kill(children(process)[-1], signal.SIGTERM)  # not the first process, which writes
+    process.wait(60)
+    assert_stopped(folder, "run-stopped-by-one")
+
+
 def test_a_killed_process_ends_the_others(folder: Path) -> None:
     process = start_and_wait_for_rows(folder, "run-killed")
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    victim = max(int(pid) for pid in children.stdout.split())  # started last: not the first process
-    os.kill(victim, signal.SIGKILL)
+    os.kill(children(process)[-1], signal.SIGKILL)  # not the first process, which writes
     assert process.wait(60) == 1
     log = (folder / "run-killed.log").read_text(encoding="utf-8")
     [line] = said(log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossgap.errors import ConfigError
@@ -121,20 +122,34 @@ def _compare(sources: Sequence[str], runs: Sequence[Run], options: Options) -> t
 
 
 def _render(comparisons: tuple[Comparison, ...], options: Options) -> None:
-    for name in ("html", "png", "reevaluate"):
-        if getattr(options, name):
-            raise ConfigError("not-built-yet", f"--{name} is not in this version; leave it out")
+    if options.reevaluate:
+        raise ConfigError("not-built-yet", "--reevaluate is not in this version; leave it out")
     if options.json:
         from lossgap.report import document
 
         print(document.text(comparisons))
-        return
-    from rich.console import Console
+    else:
+        from rich.console import Console
 
-    from lossgap.report import text
+        from lossgap.report import text
 
-    # A pipe or file has no width of its own: 100 columns can be read and keep most rows on one line.
-    text.show(comparisons, Console() if sys.stdout.isatty() else Console(width=100))
+        # A pipe or file has no width of its own: 100 columns can be read and keep most rows on one line.
+        text.show(comparisons, Console() if sys.stdout.isatty() else Console(width=100))
+    _write_files(comparisons, options)
+
+
+def _write_files(comparisons: tuple[Comparison, ...], options: Options) -> None:
+    """The page and the chart; where they are is said on the standard error, so that JSON stays alone."""
+    if options.html:
+        from lossgap.report import page
+
+        page.write(comparisons, Path(options.html))
+        print(f"page: {options.html}", file=sys.stderr)
+    if options.png:
+        from lossgap.report import chart
+
+        chart.write(comparisons, Path(options.png))
+        print(f"chart: {options.png}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------

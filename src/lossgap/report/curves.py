@@ -12,6 +12,7 @@ the first, the last and the best point stay (`thin`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -110,7 +111,7 @@ def curves(found: Comparison, points: int = POINTS) -> Curves:
     best: list[Mark] = []
     last: list[Mark] = []
     for side, facts, curve, factor in _sides(found, metric):
-        error, note = _band(side, facts, curve)
+        error, note = _band(side, facts, curve, factor)
         notes.append(note)
         lines.append(_line(side, "compared", facts, curve, error, names, points))
         best.append(_mark(side, facts, curve.best, names))
@@ -193,20 +194,20 @@ def thin(values: Floats, points: int) -> npt.NDArray[np.int64]:
         return np.arange(count)
     edges = np.linspace(0, count, max(1, (points - 2) // 2) + 1).astype(np.int64)
     kept = {0, count - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         block = values[start:stop]
         kept |= {int(start + block.argmin()), int(start + block.argmax())}
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def _band(side: Side, facts: Facts, curve: Curve) -> tuple[Floats | None, str]:
+def _band(side: Side, facts: Facts, curve: Curve, factor: float) -> tuple[Floats | None, str]:
     """Half the height of the band at each point of the curve, and in a sentence what it is."""
     known = np.isfinite(curve.errors)
     if known.any():
         at = curve.point(int(np.flatnonzero(known)[-1]))
-        how = f"measured at each evaluation: {evaluation(side, facts, at, curve).how}"
+        how = f"measured at each evaluation: {evaluation(side, facts, at, curve, factor).how}"
         return BAND * curve.errors, f"Band of {side}: ± 2 standard errors of an evaluation, {how}."
-    part = evaluation(side, facts, curve.last, curve)
+    part = evaluation(side, facts, curve.last, curve, factor)
     if part.standard_error is None:
         return None, f"No noise band for {side}: {part.how}."
     if part.standard_error == 0:

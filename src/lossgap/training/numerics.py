@@ -18,7 +18,7 @@ from lossgap.machine.compiler import compile_support
 from lossgap.machine.device import resolve_dtype
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-FUSED_FROM = {"float32": 256, "bfloat16": 1024, "float16": 1024}
+FUSED_FROM = {"float32": 1, "bfloat16": 512, "float16": 512}
 """On a CPU, contexts shorter than this are faster in plain attention (benchmarks/attention.py)."""
 MOST_THREADS = 1024
 """More than a machine can start end the process with a fault, and nobody has more cores in one."""

@@ -121,7 +121,7 @@ class Figures(ProgressColumn):
     """Loss, last val loss, tokens/s and MFU: as many of them, in this order, as leave the bar some room."""
 
     ORDER = ("loss", "val", "rate", "mfu")
-    BESIDE = 20
+    BESIDE = 16
     """Columns that a short bar, the time left and the spaces between take."""
 
     def __init__(self, console: Console) -> None:

@@ -121,6 +121,9 @@ def _check_shape(model: dict[str, Tensor], args: dict[object, object]) -> None:
     )
     if not fits:
         raise ValueError("its weights do not fit its model_args")
+    width, heads = args["n_embd"], args["n_head"]
+    if isinstance(width, int) and isinstance(heads, int) and width % heads:
+        raise ValueError(f"its n_embd={width} does not divide into n_head={heads} heads")
 
 
 def _is_layer(name: str) -> bool:

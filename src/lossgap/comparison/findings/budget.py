@@ -37,7 +37,7 @@ WORK_RATIO = 1.6
 """Ratio of implied FLOPs per iteration from which they count as different: MFU is a moving average, times vary."""
 SCATTER_RATIO = 1.4
 """Ratio of the scatter of iteration losses from which batches of another size are concluded: twice the batch."""
-SCATTER_ERRORS = 5.0
+SCATTER_ERRORS = 4.0
 SAME_LEVEL = 0.35
 """Nats within which two loss levels have a comparable scatter: measured, a run at 3.4 nats scatters half as much as
 one at 2.6 with the same batch."""

@@ -44,10 +44,11 @@ def capacity(pair: Pair) -> Result:
     unsure = abs(ratio - 1) <= SAME_SIZE or factor.overfits(pair)
     size = max(abs(effect), 0.01)
     weight = factor.weigh(pair, SHAPE, signed=None if unsure else effect, size=size)
-    known: Evidence = factor.evidence(control, test)
+    # The vocabulary may be inferred from the corpus's name; which model is the larger one is not.
+    known: Evidence = factor.of_settings(shape) if shape else factor.evidence(control, test)
     yield cause(
         weight.strength,
-        "inferred" if "inferred" in (known, factor.of_settings(shape)) else "computed",
+        known,
         f"The control has {control.value:,} parameters, the test {test.value:,}: {ratio:.3g} times{said}.{weight.said}",
         numbers=numbers,
         effect=weight.effect,

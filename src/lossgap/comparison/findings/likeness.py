@@ -55,13 +55,14 @@ class Likeness:
         return f"rank correlation {self.correlation:.2f} over {self.count:,} printed losses"
 
 
-def between(control: Facts, test: Facts) -> Likeness | None:
-    """Of two runs at the iterations that both printed; None where they say too little."""
+def between(control: Facts, test: Facts, start: int = 0) -> Likeness | None:
+    """Of two runs at the iterations from `start` on that both printed; None where they say too little."""
     first, second = _single(control), _single(test)
     if first is None or second is None:
         return None
-    _, places, others = np.intersect1d(first.iters, second.iters, return_indices=True)
-    return of(first.values[places], second.values[others])
+    iters, places, others = np.intersect1d(first.iters, second.iters, return_indices=True)
+    later = iters >= start
+    return of(first.values[places[later]], second.values[others[later]])
 
 
 def within(facts: Facts, at: int, start: int = 0) -> Likeness | None:

@@ -36,6 +36,8 @@ class Onset:
     """Difference that is no difference: the printed precision."""
     last_difference: float
     """Mean of the last tenth of what both logged."""
+    move: float
+    """How far the control's own loss moved between the two values there."""
     count: int
     step: int
     """Iterations between the values there: what happened in between is not in the records."""
@@ -69,6 +71,7 @@ def _of(name: str, control: Curve | None, test: Curve | None, *, evaluated: bool
             first_difference=0.0,
             unit=float(units[-1]),
             last_difference=last,
+            move=0.0,
             count=len(iters),
             step=0,
         )
@@ -82,6 +85,7 @@ def _of(name: str, control: Curve | None, test: Curve | None, *, evaluated: bool
         first_difference=difference,
         unit=float(units[at]),
         last_difference=last,
+        move=float(one[at] - one[at - 1]) if at else 0.0,
         count=len(iters),
         step=int(iters[at] - iters[at - 1]) if at else 0,
     )

@@ -1,0 +1,377 @@
+"""The chart of a comparison as Vega-Lite: one specification for each horizontal axis and scale, and data beside it.
+
+    payload = chart.payload(curves)      # JSON: specs, themes, columns; the page draws from it in the browser
+    image = chart.png([comparison])      # the same charts as an image, without a browser or a network
+
+Names of runs, settings and text of logs are values in the data here, never names of fields and never expressions: the
+only fields are those of `rows`, and filters compare a field with a word of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from lossgap.comparison.comparison import Comparison
+from lossgap.comparison.curve import Floats
+from lossgap.comparison.scales import Name
+from lossgap.errors import LossgapError
+from lossgap.report.curves import SIDES, Curves, Line, Mark, curves
+from lossgap.report.output import put
+from lossgap.report.words import visible
+from lossgap.settings import one_line, short
+
+Json = dict[str, object]
+
+HEIGHT = 300
+RATE_HEIGHT = 72
+WIDTH = 720
+"""Of the image; on the page the window decides."""
+AXIS_WIDTH = 46
+"""Left of the plots, so that both begin at the same place."""
+DOTTED = 150
+"""Curves with at most so many points show each of them."""
+CROWDED = 0.08
+"""Of the height: labels of last values nearer than this are moved apart."""
+SCALES = ("linear", "log")
+VEGA_LITE = "6.4"
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+THEMES: dict[str, dict[str, str]] = {
+    # Blue and vermilion keep apart for all common kinds of colour blindness; shapes and dashes say it again.
+    "light": {"control": "#0b62a8", "test": "#c24a00", "ink": "#22262b", "dim": "#5b636c", "grid": "#e3e6e9"},
+    "dark": {"control": "#6db5f5", "test": "#ff9a57", "ink": "#e4e7ea", "dim": "#9aa4ae", "grid": "#30373e"},
+}
+_AXIS_FORMATS: dict[Name, str] = {"iterations": ",f", "tokens": "~s", "passes": ",f", "flops": "~s", "seconds": ",f"}
+
+
+# ---------------------------------------------------------------------------------------------
+# The specification
+
+
+def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "") -> Json:
+    """The Vega-Lite specification; its data are the named sets `lines` and `marks`, with `suffix` (see `datasets`)."""
+    label = next(item.label for item in drawn.axes if item.name == axis)
+    rates = bool(drawn.of("rate"))
+    parts = [_losses(drawn, axis, None if rates else label, scale, suffix)]
+    if rates:
+        parts.append(_rates(axis, label))
+    return {
+        "$schema": _SCHEMA,
+        "data": {"name": f"lines{suffix}"},
+        "vconcat": parts,
+        "spacing": 10,
+        "resolve": {"scale": {"x": "shared", "color": "shared", "shape": "independent"}},
+    }
+
+
+def _losses(drawn: Curves, axis: Name, label: str | None, scale: str, suffix: str) -> Json:
+    y_scale: Json = {"type": "log", "nice": False} if scale == "log" else {"zero": False, "nice": True}
+    y: Json = {"field": "y", "type": "quantitative", "title": None, "scale": y_scale, "axis": {"tickCount": 6}}
+    x = _x(axis, label)
+    dotted = max((len(line.y) for line in drawn.of("compared")), default=0) <= DOTTED
+    layers: list[Json] = [
+        {
+            "transform": [_only("compared"), {"filter": {"field": "low", "valid": True}}],
+            "mark": {"type": "area", "opacity": 0.2, "clip": True},
+            "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": _COLOR},
+        },
+        _curve("iters", x, y, {"strokeWidth": 0.8, "opacity": 0.45}),
+        _curve("train", x, y, {"strokeWidth": 1.3, "strokeDash": [4, 3], "opacity": 0.9}),
+        _curve("compared", x, y, {"strokeWidth": 2}),
+    ]
+    if dotted:
+        point = {"type": "point", "filled": True, "size": 26, "opacity": 1}
+        layers.append(
+            {"transform": [_only("compared")], "mark": point, "encoding": _encoding(x, y) | {"shape": _SHAPE}}
+        )
+    ring = {"type": "point", "filled": False, "size": 150, "strokeWidth": 1.6, "opacity": 1}
+    layers.append({**_marks(suffix, "best"), "mark": ring, "encoding": _encoding(x, y)})
+    for place, offset in (("above", -12), ("below", 14)):
+        text = {"type": "text", "align": "right", "dx": 4, "dy": offset, "fontSize": 11, "limit": 200}
+        layers.append({**_marks(suffix, "best", place), "mark": text, "encoding": _encoding(x, y) | {"text": _LABEL}})
+    for place, offset in (("above", -7), ("level", 0), ("below", 7)):
+        text = {"type": "text", "align": "left", "dx": 8, "dy": offset, "fontSize": 12, "fontWeight": 600}
+        layers.append({**_marks(suffix, "last", place), "mark": text, "encoding": _encoding(x, y) | {"text": _LABEL}})
+    dashed = "; dashed: the train split" if drawn.of("train") else ""
+    title = {
+        "text": drawn.title + dashed,
+        "anchor": "start",
+        "frame": "group",
+        "offset": 12,
+        "fontSize": 12,
+        "fontWeight": 600,
+    }
+    return {"width": WIDTH, "height": HEIGHT, "title": title, "layer": layers}
+
+
+def _rates(axis: Name, label: str) -> Json:
+    y: Json = {
+        "field": "y",
+        "type": "quantitative",
+        "title": None,
+        "scale": {"zero": True},
+        "axis": {"tickCount": 3, "format": "~g"},
+    }
+    line: Json = {"type": "line", "strokeWidth": 1.5, "interpolate": "linear"}
+    dash = {
+        "field": "run",
+        "type": "nominal",
+        "legend": None,
+        "scale": {"domain": list(SIDES), "range": [[1, 0], [5, 3]]},
+    }
+    title = {
+        "text": "learning rate",
+        "anchor": "start",
+        "frame": "group",
+        "offset": 8,
+        "fontSize": 12,
+        "fontWeight": 600,
+    }
+    return {
+        "width": WIDTH,
+        "height": RATE_HEIGHT,
+        "title": title,
+        "transform": [_only("rate")],
+        "mark": line,
+        "encoding": _encoding(_x(axis, label), y) | {"strokeDash": dash},
+    }
+
+
+def _x(axis: Name, label: str | None) -> Json:
+    """The horizontal encoding; without a label the axis has only its grid, as the one below it says the rest."""
+    look: Json = {"format": _AXIS_FORMATS[axis], "tickCount": 6, "labelFlush": True, "title": label}
+    if label is None:
+        look |= {"labels": False, "ticks": False, "domain": False}
+    return {"field": "x", "type": "quantitative", "scale": {"nice": False, "zero": False}, "axis": look}
+
+
+def _only(kind: str) -> Json:
+    return {"filter": {"field": "kind", "equal": kind}}
+
+
+def _curve(kind: str, x: Json, y: Json, look: Json) -> Json:
+    mark: Json = {"type": "line", "clip": True, **look}
+    return {"transform": [_only(kind)], "mark": mark, "encoding": _encoding(x, y)}
+
+
+def _marks(suffix: str, kind: str, place: str = "") -> Json:
+    only = [_only(kind), *([{"filter": {"field": "place", "equal": place}}] if place else [])]
+    return {"data": {"name": f"marks{suffix}"}, "transform": only}
+
+
+def _encoding(x: Json, y: Json) -> Json:
+    return {"x": x, "y": y, "color": _COLOR}
+
+
+_COLOR: Json = {
+    "field": "run",
+    "type": "nominal",
+    "legend": None,
+    "scale": {"domain": list(SIDES)},
+}
+_SHAPE: Json = {
+    "field": "run",
+    "type": "nominal",
+    "legend": None,
+    "scale": {"domain": list(SIDES), "range": ["circle", "diamond"]},
+}
+_LABEL: Json = {"field": "label", "type": "nominal"}
+
+
+def config(theme: str) -> Json:
+    """The colours and type of one theme."""
+    ink = THEMES[theme]
+    axis = {
+        "labelColor": ink["dim"],
+        "titleColor": ink["dim"],
+        "titleFontWeight": 400,
+        "gridColor": ink["grid"],
+        "domainColor": ink["grid"],
+        "tickColor": ink["grid"],
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+    }
+    return {
+        "background": None,
+        "font": _FONT,
+        "aria": False,
+        "view": {"stroke": None},
+        "axis": axis,
+        "axisY": {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH, "domain": False, "ticks": False},
+        "axisX": {"grid": False},
+        "title": {"color": ink["ink"]},
+        "range": {"category": [ink["control"], ink["test"]]},
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# Data
+
+
+class Columns(TypedDict):
+    """A line by column; `error` is half the height of its band."""
+
+    run: str
+    kind: str
+    x: dict[Name, list[float | None]]
+    y: list[float | None]
+    error: list[float | None] | None
+
+
+class Point(TypedDict):
+    """A marked point."""
+
+    run: str
+    kind: str
+    place: str
+    label: str
+    x: dict[Name, float | None]
+    y: float
+
+
+class Payload(TypedDict):
+    """All that the page needs to draw."""
+
+    specs: dict[Name, dict[str, Json]]
+    themes: dict[str, Json]
+    axes: list[dict[str, str]]
+    axisWidth: int
+    lines: list[Columns]
+    marks: list[Point]
+
+
+def payload(drawn: Curves) -> Payload:
+    """A specification for each axis and scale, the themes, and the data by column."""
+    known = [axis for axis in drawn.axes if not axis.why]
+    return {
+        "specs": {axis.name: {scale: spec(drawn, axis.name, scale) for scale in SCALES} for axis in known},
+        "themes": {theme: config(theme) for theme in THEMES},
+        "axes": [{"name": axis.name, "label": axis.label} for axis in known],
+        "axisWidth": AXIS_WIDTH,
+        "lines": [_columns(line) for line in drawn.lines],
+        "marks": _points(drawn),
+    }
+
+
+def _columns(line: Line) -> Columns:
+    return {
+        "run": line.run,
+        "kind": line.kind,
+        "x": {name: _column(values) for name, values in line.x.items()},
+        "y": _column(line.y),
+        "error": _column(line.error) if np.isfinite(line.error).any() else None,
+    }
+
+
+def _column(values: Floats) -> list[float | None]:
+    return [_rounded(value) if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _rounded(value: float) -> float:
+    """To 8 digits, whole numbers without a fraction: more cannot be seen and makes the page large."""
+    near = float(f"{value:.8g}")
+    return int(near) if near == int(near) else near
+
+
+def _points(drawn: Curves) -> list[Point]:
+    """The marked points, with the side on which their label stands: apart where two of them are near."""
+    values = [line.y for line in drawn.of("compared")]
+    span = float(np.ptp(np.concatenate(values))) if values else 0.0
+    found: list[Point] = []
+    for kind, marks in (("best", drawn.best), ("last", drawn.last)):
+        upper = max(marks, key=lambda mark: mark.y).run if marks else None
+        near = float(np.ptp([mark.y for mark in marks])) < CROWDED * span if marks else False
+        for mark in marks:
+            place = "above" if mark.run == upper else "below"
+            label = mark.run if kind == "last" else _best_label(mark, drawn)
+            place = place if near or kind == "best" else "level"
+            found.append(
+                {"run": mark.run, "kind": kind, "place": place, "label": label, "x": dict(mark.x), "y": mark.y}
+            )
+    return found
+
+
+def _best_label(mark: Mark, drawn: Curves) -> str:
+    """Nothing where the best is the last: the ring says so."""
+    last = next(item for item in drawn.last if item.run == mark.run)
+    return "" if last.iter == mark.iter else f"best {mark.y:.4f}"
+
+
+def datasets(data: Payload, axis: Name, scale: str = "linear") -> dict[str, list[Json]]:
+    """The rows of `payload`'s columns on one axis; points that have no place on it are left out.
+
+    The page does the same in the browser (`rows` in page.js).
+    """
+    log = scale == "log"
+    least = min((y for line in data["lines"] if line["kind"] != "rate" for y in line["y"] if y and y > 0), default=1.0)
+    lines: list[Json] = []
+    for line in data["lines"]:
+        errors = line["error"] or [None] * len(line["y"])
+        for x, y, error in zip(line["x"][axis], line["y"], errors, strict=True):
+            if x is None or y is None or (log and y <= 0 and line["kind"] != "rate"):
+                continue
+            row: Json = {"run": line["run"], "kind": line["kind"], "x": x, "y": y}
+            if error is not None:
+                low = max(y - error, least / 2) if log else y - error
+                row |= {"low": low, "high": y + error}
+            lines.append(row)
+    marks: list[Json] = [{**mark, "x": mark["x"][axis]} for mark in data["marks"] if mark["x"][axis] is not None]
+    return {"lines": lines, "marks": marks}
+
+
+# ---------------------------------------------------------------------------------------------
+# The image
+
+
+def write(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Write the image of `png`. Raises LossgapError `not-written` as well."""
+    put(path, png(comparisons))
+
+
+def png(comparisons: Sequence[Comparison], axis: Name = "iterations", scale: str = "linear") -> bytes:
+    """The charts of the comparisons, one below the other, as a PNG; names are cut to 60 characters.
+
+    Raises LossgapError `no-chart` if none of them has a loss that both runs share, `chart-failed` if drawing fails.
+    """
+    import vl_convert
+
+    drawn = [(found, curves(found)) for found in comparisons]
+    parts = [_image_part(found, item, axis, scale, str(n)) for n, (found, item) in enumerate(drawn) if not item.why]
+    if not parts:
+        why = "; ".join(dict.fromkeys(item.why for _, item in drawn))
+        raise LossgapError("no-chart", f"there is nothing to draw: {why}")
+    whole: Json = {
+        "$schema": _SCHEMA,
+        "vconcat": [part for part, _ in parts],
+        "spacing": 40,
+        "padding": 16,
+        "background": "white",
+        "datasets": {name: rows for _, sets in parts for name, rows in sets.items()},
+        "config": config("light") | {"background": "white"},
+    }
+    try:
+        image = vl_convert.vegalite_to_png(whole, vl_version=VEGA_LITE, scale=2)
+    except ValueError as error:
+        raise LossgapError("chart-failed", f"the chart could not be drawn: {short(str(error))}") from error
+    return bytes(image)
+
+
+def _image_part(
+    found: Comparison, drawn: Curves, axis: Name, scale: str, suffix: str
+) -> tuple[Json, dict[str, list[Json]]]:
+    """The specification of one comparison with its names as a title, and its data under names of their own."""
+    names = [f"{side}: {one_line(visible(getattr(found, side).name), 60)}" for side in SIDES]
+    title = {"text": names, "anchor": "start", "frame": "group", "fontSize": 12, "fontWeight": 400, "offset": 12}
+    shown = payload(drawn)
+    # The noise of single iterations would hide the curves; the page can show it.
+    shown["lines"] = [line for line in shown["lines"] if line["kind"] != "iters"]
+    sets = datasets(shown, axis, scale)
+    body = spec(drawn, axis, scale, suffix=suffix) | {"title": title}
+    del body["$schema"]
+    return body, {f"{name}{suffix}": rows for name, rows in sets.items()}

@@ -1,0 +1,183 @@
+// Draws each comparison's curves from the JSON beside them, and redraws when a control, the width or the theme changes.
+// Text reaches the document as textContent only.
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const print = matchMedia("print");
+const wanted = new URLSearchParams(location.hash.slice(1));
+const KINDS = { compared: "", train: "train", iters: "iters", rate: "" };
+const LABEL_WIDTH = 58; // right of the plot, for the names at the ends of the curves
+const NAMES = { iterations: "iteration", tokens: "tokens", passes: "passes", flops: "FLOPs", seconds: "seconds" };
+
+function figure(article) {
+  const source = article.querySelector("script.data");
+  if (!source) return;
+  const data = JSON.parse(source.textContent);
+  const form = article.querySelector("form.controls");
+  const plot = article.querySelector(".plot");
+  const reading = article.querySelector(".reading");
+  const slider = reading.querySelector("input");
+  const output = reading.querySelector("output");
+  const cursor = element("div", "cursor");
+  let view = null, stops = [], drawing = 0;
+
+  function state() {
+    const checked = name => form.querySelector(`input[name^="${name}-"]:checked`).value;
+    const shown = name => Boolean(form.elements[name] && form.elements[name].checked);
+    return { axis: checked("axis"), scale: checked("scale"), half: shown("half"), train: shown("train"), iters: shown("iters") };
+  }
+
+  async function draw() {
+    const turn = ++drawing, chosen = state();
+    const spec = structuredClone(data.specs[chosen.axis][chosen.scale]);
+    const width = Math.max(120, plot.clientWidth - data.axisWidth - LABEL_WIDTH - 12);
+    for (const part of spec.vconcat) part.width = width;
+    spec.autosize = { type: "pad" };
+    spec.padding = { left: 2, right: 4, top: 4, bottom: 4 };
+    spec.datasets = rows(data, chosen);
+    spec.config = data.themes[dark.matches && !print.matches ? "dark" : "light"];
+    const place = element("div", "canvas");
+    const made = await vegaEmbed(place, spec, {
+      ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false, hover: false,
+      logLevel: 1, // errors only: a set of marks may be empty, which Vega warns of
+    });
+    if (turn !== drawing) return made.finalize();
+    if (view) view.finalize();
+    view = made;
+    plot.replaceChildren(place, cursor);
+    stops = readings(data, chosen);
+    slider.max = Math.max(0, stops.length - 1);
+    slider.value = slider.max;
+    reading.hidden = stops.length === 0;
+    plot.dataset.drawn = `${chosen.axis} ${chosen.scale}`;
+    read();
+  }
+
+  function read() {
+    const at = stops[slider.value];
+    if (!at || !view) return;
+    const chosen = state(), x = view.view.scale("x");
+    const origin = view.view.origin();
+    cursor.style.left = `${origin[0] + x(at)}px`;
+    cursor.style.top = `${origin[1]}px`;
+    cursor.style.height = `${view.view._height ?? 300}px`;
+    const said = describe(data, chosen, at);
+    output.replaceChildren(...said.map(([text, name]) => element("span", name, text)));
+    slider.setAttribute("aria-valuetext", said.map(([text]) => text).join(""));
+  }
+
+  function point(event) {
+    if (!view || !stops.length) return;
+    const box = plot.getBoundingClientRect();
+    const x = view.view.scale("x").invert(event.clientX - box.left - view.view.origin()[0]);
+    slider.value = nearest(stops, x);
+    read();
+  }
+
+  for (const [name, value] of wanted) {
+    const found = [...form.elements].find(item => !item.disabled && (item.type === "radio"
+      ? item.name.startsWith(`${name}-`) && item.value === value : item.name === name));
+    if (found) found.checked = found.type === "radio" || value !== "0";
+  }
+  form.hidden = false;
+  form.addEventListener("change", draw);
+  form.addEventListener("submit", event => event.preventDefault());
+  slider.addEventListener("input", read);
+  plot.addEventListener("pointermove", point);
+  plot.addEventListener("pointerdown", point);
+  dark.addEventListener("change", draw);
+  print.addEventListener("change", draw);
+  let width = 0;
+  new ResizeObserver(() => { if (width !== plot.clientWidth) { width = plot.clientWidth; draw(); } }).observe(plot);
+}
+
+// The rows that the specification reads, as `datasets` of chart.py makes them.
+function rows(data, { axis, scale, half, ...shown }) {
+  const from = half ? end(data, axis) / 2 : -Infinity;
+  const log = scale === "log", lines = [];
+  let least = Infinity;
+  for (const line of data.lines) if (line.kind !== "rate") for (const y of line.y) if (y > 0 && y < least) least = y;
+  for (const line of data.lines) {
+    if (KINDS[line.kind] && !shown[line.kind]) continue;
+    line.x[axis].forEach((x, i) => {
+      const y = line.y[i], error = line.error ? line.error[i] : null;
+      if (x === null || y === null || x < from || (log && y <= 0 && line.kind !== "rate")) return;
+      const row = { run: line.run, kind: line.kind, x, y };
+      if (error !== null) {
+        row.low = log ? Math.max(y - error, least / 2) : y - error;
+        row.high = y + error;
+      }
+      lines.push(row);
+    });
+  }
+  const marks = data.marks.filter(mark => mark.x[axis] !== null && mark.x[axis] >= from)
+    .map(mark => ({ ...mark, x: mark.x[axis] }));
+  return { lines, marks };
+}
+
+function compared(data) {
+  return data.lines.filter(line => line.kind === "compared");
+}
+
+function end(data, axis) {
+  return Math.max(...compared(data).flatMap(line => line.x[axis].filter(x => x !== null)));
+}
+
+// The places that can be read: wherever one of the runs has a point of the compared loss.
+function readings(data, { axis, half }) {
+  const from = half ? end(data, axis) / 2 : -Infinity;
+  const found = compared(data).flatMap(line => line.x[axis].filter(x => x !== null && x >= from));
+  return [...new Set(found)].sort((a, b) => a - b);
+}
+
+function nearest(sorted, x) {
+  let best = 0;
+  sorted.forEach((item, i) => { if (Math.abs(item - x) < Math.abs(sorted[best] - x)) best = i; });
+  return best;
+}
+
+// A curve at x: a logged point, or between two of them, which `~` says.
+function value(line, axis, x) {
+  const places = line.x[axis];
+  let before = -1;
+  for (let i = 0; i < places.length; i++) {
+    if (places[i] === null) continue;
+    if (Math.abs(places[i] - x) <= 1e-9 * Math.abs(x)) return { y: line.y[i], error: line.error ? line.error[i] : null, about: "" };
+    if (places[i] > x) {
+      if (before < 0) return null;
+      const weight = (x - places[before]) / (places[i] - places[before]);
+      return { y: (1 - weight) * line.y[before] + weight * line.y[i], error: null, about: "~" };
+    }
+    before = i;
+  }
+  return null;
+}
+
+function describe(data, { axis }, x) {
+  const number = x.toLocaleString("en-US", { maximumSignificantDigits: 6 });
+  const said = [[axis === "iterations" ? `iteration ${number}` : `${number} ${NAMES[axis]}`, ""]];
+  const found = {};
+  for (const line of compared(data)) {
+    const at = value(line, axis, x);
+    found[line.run] = at;
+    said.push([at ? `; ${line.run} ${at.about}${at.y.toFixed(4)}` : `; ${line.run} has no value here`, line.run]);
+    if (at && at.error) said.push([` ± ${at.error.toPrecision(2)}`, line.run]);
+  }
+  if (found.control && found.test) {
+    const gap = found.test.y - found.control.y;
+    said.push([`; gap ${gap < 0 ? "-" : "+"}${Math.abs(gap).toFixed(4)}`, ""]);
+  }
+  for (const line of data.lines.filter(line => line.kind === "rate")) {
+    const at = value(line, axis, x);
+    if (at) said.push([`; learning rate of ${line.run} ${at.y.toPrecision(3)}`, ""]);
+  }
+  return said;
+}
+
+function element(tag, name, text) {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+for (const article of document.querySelectorAll("article.comparison")) figure(article);

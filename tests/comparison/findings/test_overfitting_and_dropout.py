@@ -1,0 +1,128 @@
+"""overfitting, dropout, training-mode."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from comparison.findings.answer import ask, laptop
+from comparison.made import GPU, LAPTOP, curve, run
+from lossgap.runs.run import Run
+
+
+def _overfit(end: float, best: float = 1.5, config: Mapping[str, object] = LAPTOP) -> Run:
+    """Falls to `best` at iteration 1,000 and rises to `end`."""
+    values = curve(best, last=1000)
+    values |= {at: round(best + (end - best) * (at - 1000) / 1000, 4) for at in range(1250, 2001, 250)}
+    return run(values, config=config)
+
+
+def test_the_run_that_rises_more_overfits_and_best_against_best_is_said() -> None:
+    answer = ask("overfitting", _overfit(1.55), _overfit(1.95))
+    found = answer.cause
+    assert (found.strength, found.evidence) == ("strong", "inferred")
+    assert found.effect == pytest.approx(0.4 if len(answer.findings) == 2 else 0.45, abs=0.06)
+    assert found.numbers["gap_best"] == 0
+    assert "The test overfits more" in found.title
+
+
+def test_overfitting_that_hides_an_advantage_is_a_remark() -> None:
+    answer = ask("overfitting", laptop(2.0), _overfit(1.7))
+    assert not answer.causes
+    assert any("works against" in item.text for item in answer.findings)
+
+
+def test_a_fluctuation_is_no_overfitting() -> None:
+    values = curve(1.9) | {1750: 1.88}
+    answer = ask("overfitting", laptop(1.5), run(values, config=LAPTOP))
+    assert answer.silent
+    assert answer.ruled_out
+
+
+def test_equal_overfitting_is_no_cause() -> None:
+    assert not ask("overfitting", _overfit(1.95), _overfit(2.3, 1.86)).causes
+
+
+def test_a_train_loss_that_rises_too_is_no_overfitting() -> None:
+    # made.run puts the train loss 0.1 below val, so here it rises with it.
+    remarks = [item.text for item in ask("overfitting", laptop(1.5), _overfit(1.95)).findings]
+    assert any("no overfitting" in text for text in remarks)
+
+
+def test_one_figure_is_held_against_the_best_of_its_recipe() -> None:
+    gpu = run({5000: 1.70}, config=GPU | {"beta1": 0.9, "beta2": 0.99, "grad_clip": 1.0})
+    answer = ask("overfitting", run({5000: 1.48}, config={}), gpu)
+    assert answer.cause.effect == pytest.approx(1.70 - 1.4673)
+
+
+def test_without_val_losses_nothing_is_said() -> None:
+    assert ask("overfitting", run({}, config={}), run({}, config={})).silent
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def _lifted(end: float, lift: float, seed: int, config: Mapping[str, object], sd: float = 0.05) -> Run:
+    """Printed losses lie `lift` above the train split's evaluations (0.1 below val), with noise."""
+    draw = random.Random(seed)
+    values = curve(end)
+    at_eval = sorted(values)
+    losses = {}
+    for at in range(0, 2001, 10):
+        after = next(item for item in at_eval if item >= at)
+        before = max(item for item in at_eval if item <= at)
+        share = 0.0 if after == before else (at - before) / (after - before)
+        train = (1 - share) * values[before] + share * values[after] - 0.1
+        losses[at] = train + lift + draw.gauss(0, sd)
+    return run(values, config=config, losses=losses)
+
+
+@pytest.mark.parametrize("end", [2.4, 1.5])
+def test_another_dropout_is_the_cause_whichever_run_is_higher(end: float) -> None:
+    found = ask("dropout", laptop(), laptop(end, dropout=0.2)).cause
+    assert (found.strength, found.evidence) == ("strong", "computed")
+    assert found.effect is not None
+    assert math.copysign(1, found.effect) == math.copysign(1, end - 1.9)
+    assert ("slows learning" in found.text) == (end > 1.9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_curves_show_dropout_where_no_setting_does(seed: int) -> None:
+    found = ask("dropout", _lifted(1.9, 0.0, seed, {}), _lifted(2.4, 0.15, seed + 50, {}))
+    assert found.cause.evidence == "inferred"
+    assert set(found.needs) == {"control.dropout", "test.dropout"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_lifts_show_nothing(seed: int) -> None:
+    answer = ask("dropout", _lifted(1.9, 0.1, seed, {}), _lifted(2.4, 0.1, seed + 50, {}))
+    assert not answer.causes
+    assert set(answer.needs) == {"control.dropout", "test.dropout"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noisy_losses_show_no_lift(seed: int) -> None:
+    first, second = (_lifted(end, 0.1, seed + by, {}, sd=0.5) for end, by in ((1.9, 0), (2.4, 50)))
+    assert not ask("dropout", first, second).causes
+
+
+def test_equal_settings_with_another_lift_are_a_fault() -> None:
+    config = LAPTOP | {"dropout": 0.2}
+    answer = ask("dropout", _lifted(1.9, 0.15, 1, config), _lifted(2.4, 0.0, 2, config))
+    assert "not on and off at the same places" in answer.cause.text
+    assert ask("dropout", _lifted(1.9, 0.15, 1, config), _lifted(2.4, 0.15, 2, config)).silent
+
+
+def test_printed_losses_with_dropout_are_told_apart_from_evaluations() -> None:
+    config = LAPTOP | {"dropout": 0.2}
+    quiet = laptop()
+    assert "not to be held against" in ask("training-mode", quiet, _lifted(1.9, 0.2, 1, config)).remark.text
+    assert (
+        "off in training, or on in evaluation"
+        in ask("training-mode", quiet, _lifted(1.9, -0.05, 1, config)).remark.text
+    )
+    assert ask("training-mode", quiet, _lifted(1.9, 0.2, 1, LAPTOP)).silent
+    assert ask("training-mode", quiet, _lifted(1.9, 0.2, 1, {})).silent
