@@ -308,6 +308,7 @@ CHANGES: dict[str, tuple[Callable[[Content], Content], str]] = {
     "a long context": (lambda c: with_args(c, block_size=2**30), "do not fit its model_args"),
     "no head": (lambda c: with_args(c, n_head=0), "model_args['n_head'] is 0"),
     "bias a number": (lambda c: with_args(c, bias=3), "model_args['bias'] is 3"),
+    "bias a text that drives a terminal": (lambda c: with_args(c, bias="\x1b[2J"), "model_args['bias'] is"),
     "a weight changed": (
         lambda c: c | {"model": {name: tensor + 0.5 for name, tensor in c["model"].items()}},
         "does not match its digest",

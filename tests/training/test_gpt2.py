@@ -166,7 +166,8 @@ def test_a_shorter_context_is_cut(train: Train, tiny: Path) -> None:
 
 
 def test_another_shape_that_was_asked_for_is_a_difference(train: Train, tiny: Path) -> None:
-    ended = train("out", **{**SHORT, "init_from": "gpt2:tiny", "block_size": 64, "n_layer": 5, "bias": False})
+    asked = {"dropout": 0.0, "block_size": 64, "n_layer": 5, "bias": False}
+    ended = train("out", **{**SHORT, "init_from": "gpt2:tiny", **asked})
     assert ended.code == 0, ended.err
     found = {(d["setting"], d["asked"], d["ran"], d["why"]) for d in document(Path("out"))["differences"]}
     why = "gpt2:tiny has a shape of its own"

@@ -14,7 +14,7 @@ from torch.utils import deterministic as torch_deterministic
 
 from lossgap.errors import ConfigError
 from lossgap.training import optimizer
-from lossgap.training.numerics import Departure, applied, resolve
+from lossgap.training.numerics import Departure, applied, resolve, training_attention
 
 from .small import Ended, record
 from .tiny_run import SETTINGS, config, document, flags, model, numerics, rows
@@ -69,23 +69,23 @@ def test_threads() -> None:
         numerics(config(threads=1025))
 
 
-BEFORE = {"device": "cpu", "dtype": "bfloat16", "attention": "fused", "adamw": "loop", "threads": 3}
+BEFORE = {"device": "cpu", "dtype": "float16", "attention": "fused", "adamw": "loop", "threads": 3}
 
 
 def test_a_resume_computes_as_the_run_did() -> None:
     """Where the config leaves the choice open, and only there."""
     open_config = config(threads=0)
     now = numerics(open_config, BEFORE)
-    assert (now.dtype, now.attention, now.adamw, now.threads) == ("bfloat16", "fused", "loop", 3)
+    assert (now.dtype, now.attention, now.adamw, now.threads) == ("float16", "fused", "loop", 3)
     explicit = config(threads=2, dtype="float32", attention="plain", adamw="fused")
     now = numerics(explicit, BEFORE)
     assert (now.dtype, now.attention, now.adamw, now.threads) == ("float32", "plain", "fused", 2)
 
 
 def test_a_resume_on_another_device_chooses_anew() -> None:
-    now = numerics(config(threads=0), {**BEFORE, "device": "cuda:0"})
-    assert (now.dtype, now.attention, now.adamw) == ("float32", "plain", "fused")
-    assert resolve(config(), "cuda:1", 1, {**BEFORE, "device": "cuda"})[0].dtype == "bfloat16"
+    now = numerics(config(threads=0), {**BEFORE, "device": "cuda:0", "attention": "plain"})
+    assert (now.dtype, now.attention, now.adamw) == ("float32", "fused", "fused")
+    assert resolve(config(), "cuda:1", 1, {**BEFORE, "device": "cuda"})[0].dtype == "float16"
 
 
 @pytest.mark.parametrize("threads", [True, -1, 10**9, 2.0, "2", None])
@@ -108,17 +108,30 @@ def test_departures_are_listed_with_their_reason() -> None:
     assert resolve(config(tf32=True, dtype="float32"), "cuda", 1, {})[0].tf32
 
 
-@pytest.mark.parametrize("asked", ["fused", "auto"])
-def test_fused_attention_cannot_take_our_mask(asked: str) -> None:
-    """Whether it was asked for or chosen, the record must not claim that the training used it."""
-    fused = {"attention": asked, "block_size": 256}
-    _, [departure] = resolve(config(dropout=0.2, **fused), "cpu", 1, {})
-    assert (departure.setting, departure.asked) == ("attention", asked)
+def test_fused_attention_cannot_take_our_mask() -> None:
+    """Asked for, it departs; chosen by auto, the record must still not claim that the updates used it."""
+
+    def fused(**settings: object) -> tuple[list[Departure], str]:
+        asked = config(**{"attention": "fused", **settings})
+        chosen, departures = resolve(asked, "cpu", 1, {})
+        assert chosen.attention == "fused"
+        return departures, training_attention(asked, chosen)
+
+    [departure], used = fused(dropout=0.2)
+    assert (departure.setting, departure.asked, used) == ("attention", "fused", "plain")
     assert departure.ran == "plain in training, fused in evaluation"
     assert "--dropout_rng=device" in departure.why
-    assert resolve(config(dropout=0.0, **fused), "cpu", 1, {})[1] == []
-    assert resolve(config(dropout=0.2, dropout_rng="device", **fused), "cpu", 1, {})[1] == []
-    assert resolve(config(dropout=0.2, block_size=64), "cpu", 1, {})[1] == []
+    assert fused(dropout=0.0) == ([], "fused")
+    assert fused(dropout=0.2, dropout_rng="device") == ([], "fused")
+    assert fused(dropout=0.2, attention="auto") == ([], "plain")
+    assert fused(dropout=0.2, attention="auto", rng="nanogpt", dtype="float32") == ([], "fused")
+
+
+@pytest.mark.parametrize(("dropout", "used"), [(0.0, "fused"), (0.2, "plain")])
+def test_the_record_tells_both_kernels(train: Command, dropout: float, used: str) -> None:
+    assert train("out", **{**TINY, "attention": "auto", "dropout": dropout}).code == 0
+    effective = document(Path("out"))["effective"]
+    assert (effective["attention"], effective["training_attention"]) == ("fused", used)
 
 
 @pytest.mark.parametrize("hide", ["PATH", "CXX"])
@@ -131,8 +144,8 @@ def test_without_a_compiler_the_training_is_eager(tmp_path: Path, here: Path, hi
     assert run["status"] == "finished"
     assert run["effective"]["compile"] is False
     assert run["config"]["compile"] is True
-    [difference] = run["differences"]
-    assert (difference["setting"], difference["asked"], difference["ran"]) == ("compile", True, False)
+    [difference] = [item for item in run["differences"] if item["setting"] == "compile"]
+    assert (difference["asked"], difference["ran"]) == (True, False)
     assert difference["why"].startswith("no C++ compiler found")
     told = [line for line in done.stderr.splitlines() if "no C++ compiler found" in line]
     assert told == [f"compile=True was asked, False runs: {difference['why']}"]

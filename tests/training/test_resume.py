@@ -427,7 +427,7 @@ def test_nanogpts_checkpoint_goes_on(command: Command) -> None:
     assert content["best_val_loss"] <= 2.5
     assert content["optimizer"]["state"][0]["step"] == 15
     [seam] = seams("theirs")
-    assert (seam["iter"], seam["exact"]) == (12, False)
+    assert (seam["iter"], seam["changed"], seam["exact"]) == (12, [], False)
     assert "nanoGPT's checkpoint holds no generator" in ended.err
     assert command("train", "--resume=theirs").code == 0
 

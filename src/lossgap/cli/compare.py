@@ -116,14 +116,20 @@ def _compare(sources: Sequence[str], runs: Sequence[Run], options: Options) -> t
     from lossgap.comparison import compare
 
     return tuple(
-        compare(runs[0], run, margin=options.margin, max_gap=options.max_gap, sources=(sources[0], source))
+        compare(
+            runs[0],
+            run,
+            margin=options.margin,
+            max_gap=options.max_gap,
+            sources=(sources[0], source),
+            reevaluate=options.reevaluate,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
         for source, run in zip(sources[1:], runs[1:], strict=True)
     )
 
 
 def _render(comparisons: tuple[Comparison, ...], options: Options) -> None:
-    if options.reevaluate:
-        raise ConfigError("not-built-yet", "--reevaluate is not in this version; leave it out")
     if options.json:
         from lossgap.report import document
 

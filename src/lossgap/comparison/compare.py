@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lossgap.comparison.alignment import align
@@ -17,6 +17,10 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Pair, Rule, find
 from lossgap.comparison.noise import noise
 from lossgap.comparison.ranking import next_steps, rank
+from lossgap.comparison.reevaluate import measure_alike
+from lossgap.comparison.reevaluation import findings as measured_findings
+from lossgap.comparison.reevaluation import without_answered
+from lossgap.comparison.state import has_checkpoint
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
 from lossgap.runs.run import Run
@@ -30,12 +34,15 @@ def compare(
     max_gap: float | None = None,
     rules: Sequence[Rule] | None = None,
     sources: tuple[str, str] | None = None,
+    reevaluate: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
     `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `rules` are by default
-    all of them; `sources` are names of the runs for the commands that the answer proposes. Raises ConfigError
-    `bad-margin`, and what reading a run raises.
+    all of them; `sources` are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both
+    runs' checkpoints alike, on the whole val split, and tells `say` in a line each what takes its time. Raises
+    ConfigError `bad-margin`, what reading a run raises, and with `reevaluate` what `measure_alike` does.
     """
     if not 0 <= margin < float("inf"):
         raise ConfigError("bad-margin", f"--margin={margin}: the margin must be a number of at least 0, e.g. {MARGIN}")
@@ -48,9 +55,13 @@ def compare(
     verdict = judge(gap, chance, alignment, margin)
     settings = compare_settings(first, second)
     pair = Pair(control=first, test=second, alignment=alignment, noise=chance, settings=settings)
-    findings, ruled_out = rank(find(pair, rules), gap, verdict)
+    measured = measure_alike(first, second, alignment, say) if reevaluate else None
+    results = find(pair, rules)
+    if measured is not None:
+        results = (*without_answered(results, measured), *measured_findings(measured))
+    findings, ruled_out = rank(results, gap, verdict)
     both = (named[0], named[1])
-    can_evaluate = all(has_checkpoint(run) for run in runs)
+    can_evaluate = measured is None and all(has_checkpoint(run) for run in runs)
     return Comparison(
         control=first,
         test=second,
@@ -64,6 +75,7 @@ def compare(
         ruled_out=ruled_out,
         next=next_steps(findings, verdict, both, reevaluate=can_evaluate),
         max_gap=max_gap,
+        reevaluation=measured,
     )
 
 
@@ -71,12 +83,3 @@ def _load(source: Path | str) -> Run:
     from lossgap.runs.readers.source import load_run
 
     return load_run(source)
-
-
-def has_checkpoint(run: Run) -> bool:
-    """Whether the run's folder holds a checkpoint, ours or nanoGPT's. Looks at names only."""
-    folder = run.path if run.path.is_dir() else run.path.parent
-    if run.path.suffix == ".pt":
-        return run.path.is_file()
-    # A log beside somebody's checkpoint may be of another run; a run folder is one run's.
-    return run.format == "lossgap" and run.path.is_dir() and any(folder.glob("ckpt*.pt"))

@@ -9,6 +9,7 @@ from lossgap.comparison.differences import Settings
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Finding, RuledOut
 from lossgap.comparison.noise import Noise
+from lossgap.comparison.reevaluation import Reevaluation
 from lossgap.comparison.verdict import Verdict
 
 
@@ -39,6 +40,8 @@ class Comparison:
     ruled_out: tuple[RuledOut, ...]
     next: tuple[Step, ...]
     max_gap: float | None = None
+    reevaluation: Reevaluation | None = None
+    """Both runs' checkpoints evaluated alike; None if that was not asked for."""
 
     @property
     def gap(self) -> float | None:

@@ -18,7 +18,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,8 +126,8 @@ def _corpus(found: Checkpoint) -> Corpus:
     why = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
     raise CorpusError(
         "reevaluate-no-corpus",
-        f"{one_line(shown(found.path))}: its corpus {one_line(name) or '(none is named)'} is not at hand{why}: run this "
-        "where it was trained, or put the train.bin and val.bin that it was trained on into "
+        f"{one_line(shown(found.path))}: its corpus {one_line(name) or '(none is named)'} is not at hand{why}: run "
+        "this where it was trained, or put the train.bin and val.bin that it was trained on into "
         f"data/{one_line(name) or 'NAME'}/ below the current folder",
     )
 
@@ -216,15 +215,15 @@ def _layout(corpora: tuple[Corpus, Corpus]) -> tuple[Callable[[tuple[int, int]],
     if tokenizers[0] is None or tokenizers[1] is None:
         raise CorpusError(
             "reevaluate-other-text",
-            f"the val splits differ: {names}, and the tokenizer of one is not known, so nobody can say whether they are "
-            "one text: put a meta.pkl with its characters beside the tokens, or compare runs on one corpus",
+            f"the val splits differ: {names}, and the tokenizer of one is not known, so nobody can say whether they "
+            "are one text: put a meta.pkl with its characters beside the tokens, or compare runs on one corpus",
         )
     texts = token_text(control.val, tokenizers[0]), token_text(test.val, tokenizers[1])
     if texts[0].text != texts[1].text:
         raise CorpusError(
             "reevaluate-other-text",
-            f"the runs have two val texts: {names}; a loss on one text says nothing of the other: compare runs that were "
-            "trained on one corpus",
+            f"the runs have two val texts: {names}; a loss on one text says nothing of the other: compare runs that "
+            "were trained on one corpus",
         )
 
     def lay(contexts: tuple[int, int]) -> Laid:

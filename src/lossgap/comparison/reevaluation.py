@@ -18,8 +18,9 @@ construction. A plain record: the work is done in reevaluate.py, which needs tor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lossgap.comparison.finding import Finding, RuledOut
@@ -34,6 +35,9 @@ STRONG = 0.5
 SMALL = 0.001
 """A contribution below this, in the unit of the loss, is never worth a word: print rounding alone makes 0.0001."""
 
+FLAG = "--reevaluate"
+_ANSWERED = frozenset({"evaluation-context"})
+"""Rules whose estimate the re-evaluation replaces."""
 _ID = "measurement"
 _TITLE = "The two losses were not measured alike"
 _ORDER = 0
@@ -174,23 +178,21 @@ def findings(measured: Reevaluation) -> Iterator[Finding | RuledOut]:
     """What the last states say of the reported gap: a cause, a remark, or that it is not the measurement."""
     row = measured.row("last")
     gap, part = row.reported_gap, row.measurement
-    if gap is None or part is None or row.sides is None or row.common_gap is None:
+    if gap is None or part is None:
         return
     numbers = {item.name: item.gap for item in row.differences} | {"reported_gap": gap, "measurement": part}
-    share = part / gap if gap else 0.0
-    said = _text(row, measured.unit, gap, part)
-    if abs(part) < SMALL or (gap and abs(share) < NEGLIGIBLE):
-        text = f"{said} The gap is there when both are measured alike." if gap else said
+    share = part / gap if gap else math.inf
+    text = _text(row, measured.unit, numbers)
+    if abs(part) < SMALL or abs(share) < NEGLIGIBLE:
         yield RuledOut(id=_ID, title=_TITLE, evidence="measured", text=text, numbers=numbers)
         return
-    is_cause = share >= LIKELY
     yield Finding(
         id=_ID,
         title=_TITLE,
-        role="cause" if is_cause else "remark",
+        role="cause" if gap and share >= LIKELY else "remark",
         strength="strong" if share >= STRONG else "likely",
         evidence="measured",
-        text=said,
+        text=text,
         numbers=numbers,
         effect=part,
         group="C",
@@ -198,28 +200,41 @@ def findings(measured: Reevaluation) -> Iterator[Finding | RuledOut]:
     )
 
 
-def _text(row: Like, unit: Unit, gap: float, part: float) -> str:
-    assert row.sides is not None
-    control, test = row.sides
-    evaluation, context, model = row.differences
-    assert evaluation.gap is not None and context.gap is not None and model.gap is not None
-    share = f" ({100 * part / gap:.0f}%)" if gap else ""
-    parts = []
-    if control.own_context != test.own_context or abs(context.gap) >= SMALL:
-        parts.append(f"{signed(context.gap)} that each is read at its own context ({own_contexts(row)})")
-    parts.append(f"{signed(evaluation.gap)} the records' evaluations against exact ones")
+def _text(row: Like, unit: Unit, numbers: Mapping[str, float | None]) -> str:
+    said = {name: signed(value) for name, value in numbers.items() if value is not None}
+    gap, part = numbers["reported_gap"], numbers["measurement"]
+    share = f" ({100 * part / gap:.0f}%)" if gap and part is not None else ""
+    parts = [f"{said['evaluation']} the records' evaluations against exact ones"]
+    if said["context"] != ZERO or len(set(own_contexts(row))) > 1:
+        contexts = " and ".join(map(str, own_contexts(row)))
+        parts.append(f"{said['context']} each model evaluated at its own context ({contexts})")
     return (
-        f"Of the reported gap of {signed(gap)} {unit}, {signed(part)}{share} is the measurement: {', '.join(parts)}. "
-        f"Scored on the same targets with the same context, the models are {signed(model.gap)} apart."
+        f"The reported gap of {said['reported_gap']} {unit} is {said['measurement']}{share} measurement and "
+        f"{said['model']} models, as scored on the same targets with the same context. The measurement is "
+        f"{' and '.join(parts)}."
     )
 
 
-def own_contexts(row: Like) -> str:
-    """`64`, or `64 and 256`: the tokens of context that control and test were built for."""
-    values = list(dict.fromkeys(str(side.own_context) for side in row.sides or ()))
-    return " and ".join(values)
+def without_answered(results: Iterable[Finding | RuledOut], measured: Reevaluation) -> Iterator[Finding | RuledOut]:
+    """What the rules found, less what was estimated there and is measured now, and the advice to measure it."""
+    if measured.row("last").sides is None:
+        yield from results
+        return
+    for item in results:
+        if item.id in _ANSWERED:
+            continue
+        advises = isinstance(item, Finding) and FLAG in f"{item.settle} {item.command}"
+        yield replace(item, settle="", command="") if isinstance(item, Finding) and advises else item
+
+
+def own_contexts(row: Like) -> tuple[int, ...]:
+    """Tokens of context that control and test were built for; empty where the row is."""
+    return tuple(side.own_context for side in row.sides or ())
+
+
+ZERO = "0.0000"
 
 
 def signed(value: float) -> str:
     """`+0.0123`; a value that rounds to nothing has no sign."""
-    return f"{round(value, 4) + 0.0:+.4f}" if round(value, 4) else "0.0000"
+    return f"{value:+.4f}" if round(value, 4) else ZERO

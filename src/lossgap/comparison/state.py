@@ -68,8 +68,8 @@ def check(run: Run, side: str) -> None:
     if not has_checkpoint(run):
         raise CheckpointError(
             "nothing-to-reevaluate",
-            f"{side} ({one_line(shown(run.path))}) is a log without a checkpoint, so there is no model to evaluate: name "
-            "its run folder or its ckpt.pt instead, or leave --reevaluate out",
+            f"{side} ({one_line(shown(run.path))}) is a log without a checkpoint, so there is no model to evaluate: "
+            "name its run folder or its ckpt.pt instead, or leave --reevaluate out",
         )
 
 

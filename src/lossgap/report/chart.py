@@ -36,7 +36,7 @@ AXIS_WIDTH = 46
 DOTTED = 150
 """Curves with at most so many points show each of them."""
 CROWDED = 0.08
-"""Of the height: labels of last values nearer than this are moved apart."""
+"""Of the height: a label nearer than this to the other curve moves away from it."""
 SCALES = ("linear", "log")
 VEGA_LITE = "6.4"
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -44,8 +44,22 @@ _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 THEMES: dict[str, dict[str, str]] = {
     # Blue and vermilion keep apart for all common kinds of colour blindness; shapes and dashes say it again.
-    "light": {"control": "#0b62a8", "test": "#c24a00", "ink": "#22262b", "dim": "#5b636c", "grid": "#e3e6e9"},
-    "dark": {"control": "#6db5f5", "test": "#ff9a57", "ink": "#e4e7ea", "dim": "#9aa4ae", "grid": "#30373e"},
+    "light": {
+        "control": "#0b62a8",
+        "test": "#c24a00",
+        "ink": "#22262b",
+        "dim": "#59616a",
+        "grid": "#e3e6e9",
+        "paper": "#fbfbfa",
+    },
+    "dark": {
+        "control": "#6db5f5",
+        "test": "#ff9a57",
+        "ink": "#e4e7ea",
+        "dim": "#9aa4ae",
+        "grid": "#30373e",
+        "paper": "#15181b",
+    },
 }
 _AXIS_FORMATS: dict[Name, str] = {"iterations": ",f", "tokens": "~s", "passes": ",f", "flops": "~s", "seconds": ",f"}
 
@@ -54,13 +68,18 @@ _AXIS_FORMATS: dict[Name, str] = {"iterations": ",f", "tokens": "~s", "passes": 
 # The specification
 
 
-def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "") -> Json:
-    """The Vega-Lite specification; its data are the named sets `lines` and `marks`, with `suffix` (see `datasets`)."""
+def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "", titled: bool = False) -> Json:
+    """The Vega-Lite specification; its data are the named sets `lines` and `marks`, with `suffix` (see `datasets`).
+
+    The page says in HTML what the curves are, as that wraps on a phone; the image has a title (`titled`).
+    """
     label = next(item.label for item in drawn.axes if item.name == axis)
     rates = bool(drawn.of("rate"))
-    parts = [_losses(drawn, axis, None if rates else label, scale, suffix)]
+    losses = _losses(drawn, _x(axis, None if rates else label), scale, suffix)
+    dashed = "; dashed: the train split" if drawn.of("train") else ""
+    parts = [losses | {"title": _title(drawn.title + dashed)} if titled else losses]
     if rates:
-        parts.append(_rates(axis, label))
+        parts.append(_rates(_x(axis, label)))
     return {
         "$schema": _SCHEMA,
         "data": {"name": f"lines{suffix}"},
@@ -70,118 +89,82 @@ def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "") -> Json:
     }
 
 
-def _losses(drawn: Curves, axis: Name, label: str | None, scale: str, suffix: str) -> Json:
+def _losses(drawn: Curves, x: Json, scale: str, suffix: str) -> Json:
     y_scale: Json = {"type": "log", "nice": False} if scale == "log" else {"zero": False, "nice": True}
     y: Json = {"field": "y", "type": "quantitative", "title": None, "scale": y_scale, "axis": {"tickCount": 6}}
-    x = _x(axis, label)
-    dotted = max((len(line.y) for line in drawn.of("compared")), default=0) <= DOTTED
+    at: Json = {"x": x, "y": y, "color": _COLOR}
     layers: list[Json] = [
         {
-            "transform": [_only("compared"), {"filter": {"field": "low", "valid": True}}],
-            "mark": {"type": "area", "opacity": 0.2, "clip": True},
-            "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": _COLOR},
+            "transform": [_only("kind", "compared"), {"filter": {"field": "low", "valid": True}}],
+            "mark": {"type": "area", "opacity": 0.2},
+            "encoding": at | {"y": y | {"field": "low"}, "y2": {"field": "high"}},
         },
-        _curve("iters", x, y, {"strokeWidth": 0.8, "opacity": 0.45}),
-        _curve("train", x, y, {"strokeWidth": 1.3, "strokeDash": [4, 3], "opacity": 0.9}),
-        _curve("compared", x, y, {"strokeWidth": 2}),
+        _curve("iters", at, {"strokeWidth": 0.8, "opacity": 0.45}),
+        _curve("train", at, {"strokeWidth": 1.3, "strokeDash": [4, 3], "opacity": 0.9}),
+        _curve("compared", at, {"strokeWidth": 2}),
     ]
-    if dotted:
-        point = {"type": "point", "filled": True, "size": 26, "opacity": 1}
-        layers.append(
-            {"transform": [_only("compared")], "mark": point, "encoding": _encoding(x, y) | {"shape": _SHAPE}}
-        )
-    ring = {"type": "point", "filled": False, "size": 150, "strokeWidth": 1.6, "opacity": 1}
-    layers.append({**_marks(suffix, "best"), "mark": ring, "encoding": _encoding(x, y)})
-    for place, offset in (("above", -12), ("below", 14)):
-        text = {"type": "text", "align": "right", "dx": 4, "dy": offset, "fontSize": 11, "limit": 200}
-        layers.append({**_marks(suffix, "best", place), "mark": text, "encoding": _encoding(x, y) | {"text": _LABEL}})
-    for place, offset in (("above", -7), ("level", 0), ("below", 7)):
-        text = {"type": "text", "align": "left", "dx": 8, "dy": offset, "fontSize": 12, "fontWeight": 600}
-        layers.append({**_marks(suffix, "last", place), "mark": text, "encoding": _encoding(x, y) | {"text": _LABEL}})
-    dashed = "; dashed: the train split" if drawn.of("train") else ""
-    title = {
-        "text": drawn.title + dashed,
-        "anchor": "start",
-        "frame": "group",
-        "offset": 12,
-        "fontSize": 12,
-        "fontWeight": 600,
-    }
-    return {"width": WIDTH, "height": HEIGHT, "title": title, "layer": layers}
+    if max((len(line.y) for line in drawn.of("compared")), default=0) <= DOTTED:
+        point: Json = {"type": "point", "filled": True, "size": 26, "opacity": 1}
+        layers.append({"transform": [_only("kind", "compared")], "mark": point, "encoding": at | {"shape": _SHAPE}})
+    marks: Json = {"data": {"name": f"marks{suffix}"}}
+    ring: Json = {"type": "point", "filled": False, "size": 150, "strokeWidth": 1.6, "opacity": 1}
+    layers.append({**marks, "transform": [_only("kind", "best")], "mark": ring, "encoding": at})
+    best: Json = {"type": "text", "align": "right", "dx": 4, "fontSize": 11}
+    last: Json = {"type": "text", "align": "left", "dx": 8, "fontSize": 12, "fontWeight": 600}
+    for kind, look in (("best", best), ("last", last)):
+        label: Json = {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}}
+        placed = look | {"dy": {"expr": "datum.dy"}}
+        # First an outline in the colour of the paper, so that a curve behind it does not cross the text.
+        for mark, encoding in ((placed | {"style": "halo"}, label), (placed, label | {"color": _COLOR})):
+            layers.append({**marks, "transform": [_only("kind", kind)], "mark": mark, "encoding": encoding})
+    return {"width": WIDTH, "height": HEIGHT, "layer": layers}
 
 
-def _rates(axis: Name, label: str) -> Json:
-    y: Json = {
-        "field": "y",
-        "type": "quantitative",
-        "title": None,
-        "scale": {"zero": True},
-        "axis": {"tickCount": 3, "format": "~g"},
-    }
-    line: Json = {"type": "line", "strokeWidth": 1.5, "interpolate": "linear"}
-    dash = {
-        "field": "run",
-        "type": "nominal",
-        "legend": None,
-        "scale": {"domain": list(SIDES), "range": [[1, 0], [5, 3]]},
-    }
-    title = {
-        "text": "learning rate",
-        "anchor": "start",
-        "frame": "group",
-        "offset": 8,
-        "fontSize": 12,
-        "fontWeight": 600,
-    }
+def _rates(x: Json) -> Json:
+    look: Json = {"tickCount": 3, "format": "~g"}
+    y: Json = {"field": "y", "type": "quantitative", "title": None, "scale": {"zero": True}, "axis": look}
+    # Equal schedules lie on each other; dashes show the one below.
+    dashes: Json = {"domain": list(SIDES), "range": [[1, 0], [5, 3]]}
     return {
         "width": WIDTH,
         "height": RATE_HEIGHT,
-        "title": title,
-        "transform": [_only("rate")],
-        "mark": line,
-        "encoding": _encoding(_x(axis, label), y) | {"strokeDash": dash},
+        "title": _title("learning rate (test dashed)"),
+        "transform": [_only("kind", "rate")],
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": _COLOR,
+            "strokeDash": {"field": "run", "type": "nominal", "legend": None, "scale": dashes},
+        },
     }
+
+
+def _title(text: str) -> Json:
+    return {"text": text, "anchor": "start", "frame": "group", "offset": 10, "fontSize": 12, "fontWeight": 600}
 
 
 def _x(axis: Name, label: str | None) -> Json:
     """The horizontal encoding; without a label the axis has only its grid, as the one below it says the rest."""
     look: Json = {"format": _AXIS_FORMATS[axis], "tickCount": 6, "labelFlush": True, "title": label}
+    # D3 writes 0 with the prefix of the other ticks: 0M.
+    look["labelExpr"] = "datum.value === 0 ? '0' : datum.label"
     if label is None:
         look |= {"labels": False, "ticks": False, "domain": False}
     return {"field": "x", "type": "quantitative", "scale": {"nice": False, "zero": False}, "axis": look}
 
 
-def _only(kind: str) -> Json:
-    return {"filter": {"field": "kind", "equal": kind}}
+def _only(field: str, value: str) -> Json:
+    return {"filter": {"field": field, "equal": value}}
 
 
-def _curve(kind: str, x: Json, y: Json, look: Json) -> Json:
-    mark: Json = {"type": "line", "clip": True, **look}
-    return {"transform": [_only(kind)], "mark": mark, "encoding": _encoding(x, y)}
+def _curve(kind: str, encoding: Json, look: Json) -> Json:
+    return {"transform": [_only("kind", kind)], "mark": {"type": "line", **look}, "encoding": encoding}
 
 
-def _marks(suffix: str, kind: str, place: str = "") -> Json:
-    only = [_only(kind), *([{"filter": {"field": "place", "equal": place}}] if place else [])]
-    return {"data": {"name": f"marks{suffix}"}, "transform": only}
-
-
-def _encoding(x: Json, y: Json) -> Json:
-    return {"x": x, "y": y, "color": _COLOR}
-
-
-_COLOR: Json = {
-    "field": "run",
-    "type": "nominal",
-    "legend": None,
-    "scale": {"domain": list(SIDES)},
-}
-_SHAPE: Json = {
-    "field": "run",
-    "type": "nominal",
-    "legend": None,
-    "scale": {"domain": list(SIDES), "range": ["circle", "diamond"]},
-}
-_LABEL: Json = {"field": "label", "type": "nominal"}
+_RUNS = list(SIDES)
+_COLOR: Json = {"field": "run", "type": "nominal", "legend": None, "scale": {"domain": _RUNS}}
+_SHAPE: Json = _COLOR | {"scale": {"domain": _RUNS, "range": ["circle", "diamond"]}}
 
 
 def config(theme: str) -> Json:
@@ -207,6 +190,7 @@ def config(theme: str) -> Json:
         "axisX": {"grid": False},
         "title": {"color": ink["ink"]},
         "range": {"category": [ink["control"], ink["test"]]},
+        "style": {"halo": {"stroke": ink["paper"], "fill": ink["paper"], "strokeWidth": 4, "strokeJoin": "round"}},
     }
 
 
@@ -215,21 +199,21 @@ def config(theme: str) -> Json:
 
 
 class Columns(TypedDict):
-    """A line by column; `error` is half the height of its band."""
+    """A line by column; `error` is half the height of its band. An `x` that is a number is that times iterations."""
 
     run: str
     kind: str
-    x: dict[Name, list[float | None]]
+    x: dict[Name, list[float | None] | float]
     y: list[float | None]
     error: list[float | None] | None
 
 
 class Point(TypedDict):
-    """A marked point."""
+    """A marked point; its label stands `dy` pixels below it."""
 
     run: str
     kind: str
-    place: str
+    dy: int
     label: str
     x: dict[Name, float | None]
     y: float
@@ -263,7 +247,7 @@ def _columns(line: Line) -> Columns:
     return {
         "run": line.run,
         "kind": line.kind,
-        "x": {name: _column(values) for name, values in line.x.items()},
+        "x": {name: _times(values, line.x["iterations"]) or _column(values) for name, values in line.x.items()},
         "y": _column(line.y),
         "error": _column(line.error) if np.isfinite(line.error).any() else None,
     }
@@ -273,6 +257,24 @@ def _column(values: Floats) -> list[float | None]:
     return [_rounded(value) if math.isfinite(value) else None for value in values.tolist()]
 
 
+def _times(values: Floats, iters: Floats) -> float | None:
+    """The one factor between iterations and a scale, if there is one: it takes the place of thousands of numbers."""
+    at = int(iters.argmax()) if len(iters) else 0
+    if values is iters or not len(iters) or iters[at] <= 0 or not np.isfinite(values).all():
+        return None
+    factor = float(values[at] / iters[at])
+    return factor if np.allclose(values, factor * iters, rtol=1e-12, atol=0) else None
+
+
+def _places(line: Columns, axis: Name) -> list[float | None]:
+    x = line["x"][axis]
+    if isinstance(x, list):
+        return x
+    iters = line["x"]["iterations"]
+    assert isinstance(iters, list)
+    return [None if at is None else at * x for at in iters]
+
+
 def _rounded(value: float) -> float:
     """To 8 digits, whole numbers without a fraction: more cannot be seen and makes the page large."""
     near = float(f"{value:.8g}")
@@ -280,21 +282,29 @@ def _rounded(value: float) -> float:
 
 
 def _points(drawn: Curves) -> list[Point]:
-    """The marked points, with the side on which their label stands: apart where two of them are near."""
+    """The marked points, with the side on which their label stands: away from the other curve where that is near."""
     values = [line.y for line in drawn.of("compared")]
     span = float(np.ptp(np.concatenate(values))) if values else 0.0
     found: list[Point] = []
     for kind, marks in (("best", drawn.best), ("last", drawn.last)):
-        upper = max(marks, key=lambda mark: mark.y).run if marks else None
-        near = float(np.ptp([mark.y for mark in marks])) < CROWDED * span if marks else False
         for mark in marks:
-            place = "above" if mark.run == upper else "below"
+            other = _other_curve(mark, drawn)
+            apart = 0.0 if other is None else mark.y - other
+            above = apart > 0 or (apart == 0 and (mark.run == "control" or other is None))
+            level = kind == "last" and (other is None or abs(apart) > CROWDED * span)
+            dy = 0 if level else -13 if above else 14
             label = mark.run if kind == "last" else _best_label(mark, drawn)
-            place = place if near or kind == "best" else "level"
-            found.append(
-                {"run": mark.run, "kind": kind, "place": place, "label": label, "x": dict(mark.x), "y": mark.y}
-            )
+            found.append({"run": mark.run, "kind": kind, "dy": dy, "label": label, "x": dict(mark.x), "y": mark.y})
     return found
+
+
+def _other_curve(mark: Mark, drawn: Curves) -> float | None:
+    """The other run's curve at the iteration of a mark; None where it has ended or not begun."""
+    for line in drawn.of("compared"):
+        iters = line.x["iterations"]
+        if line.run != mark.run and len(iters) and iters[0] <= mark.iter <= iters[-1]:
+            return float(np.interp(mark.iter, iters, line.y))
+    return None
 
 
 def _best_label(mark: Mark, drawn: Curves) -> str:
@@ -313,7 +323,7 @@ def datasets(data: Payload, axis: Name, scale: str = "linear") -> dict[str, list
     lines: list[Json] = []
     for line in data["lines"]:
         errors = line["error"] or [None] * len(line["y"])
-        for x, y, error in zip(line["x"][axis], line["y"], errors, strict=True):
+        for x, y, error in zip(_places(line, axis), line["y"], errors, strict=True):
             if x is None or y is None or (log and y <= 0 and line["kind"] != "rate"):
                 continue
             row: Json = {"run": line["run"], "kind": line["kind"], "x": x, "y": y}
@@ -372,6 +382,6 @@ def _image_part(
     # The noise of single iterations would hide the curves; the page can show it.
     shown["lines"] = [line for line in shown["lines"] if line["kind"] != "iters"]
     sets = datasets(shown, axis, scale)
-    body = spec(drawn, axis, scale, suffix=suffix) | {"title": title}
+    body = spec(drawn, axis, scale, suffix=suffix, titled=True) | {"title": title}
     del body["$schema"]
     return body, {f"{name}{suffix}": rows for name, rows in sets.items()}

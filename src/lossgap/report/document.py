@@ -23,6 +23,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Finding, RuledOut
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
+from lossgap.comparison.reevaluation import Difference, Like, Reevaluation, Side
 from lossgap.comparison.scales import NAMES
 from lossgap.runs.document import plain
 from lossgap.settings import short
@@ -61,6 +62,7 @@ def text(comparisons: Sequence[Comparison]) -> str:
 
 def one(found: Comparison) -> Json:
     """The document of one comparison."""
+    measured = {} if found.reevaluation is None else {"reevaluation": _reevaluation(found.reevaluation)}
     return {
         "schema": SCHEMA,
         "lossgap": __version__,
@@ -78,6 +80,7 @@ def one(found: Comparison) -> Json:
         "findings": [_finding(item) for item in found.findings],
         "ruled_out": [_ruled_out(item) for item in found.ruled_out],
         "next": [{"command": step.command, "why": step.why} for step in found.next],
+        **measured,
     }
 
 
@@ -295,6 +298,74 @@ def _ruled_out(item: RuledOut) -> Json:
         "text": item.text,
         "numbers": {name: safe(value) for name, value in item.numbers.items()},
     }
+
+
+# ---------------------------------------------------------------------------------------------
+# Like for like
+
+
+def _reevaluation(measured: Reevaluation) -> Json:
+    values: Json = {
+        "unit": measured.unit,
+        "corpus": measured.corpus,
+        "bytes": measured.bytes,
+        "device": measured.device,
+        "dtype": measured.dtype,
+        "seconds": finite(measured.seconds),
+        "rows": [_like(row) for row in measured.rows],
+    }
+    return with_why(values, {"bytes": "both models have the same tokens, so losses are per token"})
+
+
+def _like(row: Like) -> Json:
+    values: Json = {
+        "of": row.of,
+        "control": None if row.control is None else _evaluated(row.control),
+        "test": None if row.test is None else _evaluated(row.test),
+        "reported_gap": finite(row.reported_gap),
+        "measurement": finite(row.measurement),
+        "own_gap": finite(row.own_gap),
+        "common_gap": finite(row.common_gap),
+        "differences": [_difference(item, row) for item in row.differences],
+    }
+    return with_why(values, dict.fromkeys(values, _nothing_reported(row)))
+
+
+def _difference(item: Difference, row: Like) -> Json:
+    values: Json = {
+        "name": item.name,
+        "control": finite(item.control),
+        "test": finite(item.test),
+        "gap": finite(item.gap),
+        "evidence": item.evidence,
+    }
+    return with_why(values, dict.fromkeys(values, _nothing_reported(row)))
+
+
+def _nothing_reported(row: Like) -> str:
+    if row.sides is None:
+        return row.why
+    return "; ".join(
+        f"{name}: {side.reported_why}"
+        for name, side in zip(("control", "test"), row.sides, strict=True)
+        if side.reported_why
+    )
+
+
+def _evaluated(side: Side) -> Json:
+    values: Json = {
+        "checkpoint": side.checkpoint,
+        "iter": side.iter,
+        "reported": finite(side.reported),
+        "reported_iter": None if side.reported_iter is None else _number(side.reported_iter),
+        "own": finite(side.own),
+        "own_context": side.own_context,
+        "common": finite(side.common),
+        "common_context": side.common_context,
+        "gain": finite(side.gain),
+        "targets": side.targets,
+    }
+    return with_why(values, dict.fromkeys(("reported", "reported_iter"), side.reported_why))
 
 
 # ---------------------------------------------------------------------------------------------

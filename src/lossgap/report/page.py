@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -21,7 +22,7 @@ from lossgap import __version__
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
-from lossgap.report import chart, embed, words
+from lossgap.report import chart, embed, like_for_like, words
 from lossgap.report.curves import POINTS, SIDES, Curves, Side, curves
 from lossgap.report.output import put
 from lossgap.report.table import INFERRED, equal, lines
@@ -94,6 +95,7 @@ def _view(found: Comparison, number: int, count: int, points: int) -> Json:
         "lines": table,
         "marked": any(INFERRED in cell or "~" in cell for line in table for cell in (line.control, line.test)),
         "equal": ", ".join(equal(found)),
+        "like": _like(found),
         "causes": found.causes,
         "no_causes": "None that these two records support." if found.verdict.is_gap else _NO_GAP[found.verdict.word],
         "remarks": found.remarks,
@@ -149,6 +151,7 @@ def _answer(found: Comparison) -> Json:
         "word": verdict.word,
         "verdict": words.sentence(words.WORDS[verdict.word]),
         "strip": _strip(found),
+        "margin": f"{verdict.margin:g}",
         "reasons": reasons,
     }
 
@@ -201,6 +204,9 @@ def _chart(found: Comparison, points: int) -> Json:
         "kinds": kinds,
         "off": [f"No axis of {' or '.join(names)}: {why}." for why, names in off.items()],
         "notes": drawn.notes,
+        "chart_title": drawn.title,
+        "bands": any(np.isfinite(line.error).any() for line in drawn.of("compared")),
+        "has_train": bool(drawn.of("train")),
         "chart_label": _chart_label(drawn),
         "data": embed.json_block(chart.payload(drawn)),
     }
@@ -212,6 +218,18 @@ def _chart_label(drawn: Curves) -> str:
         for last, best in zip(drawn.last, drawn.best, strict=True)
     ]
     return f"Curves of the {drawn.title} of both runs: {'; '.join(ends)}. The slider below reads single values."
+
+
+def _like(found: Comparison) -> Json | None:
+    """Both checkpoints evaluated alike, where that was asked for."""
+    measured = found.reevaluation
+    if measured is None:
+        return None
+    return {
+        "summary": like_for_like.summary(measured),
+        "header": like_for_like.HEADER,
+        "splits": list(like_for_like.splits(measured)),
+    }
 
 
 def _settings(found: Comparison) -> Json:

@@ -16,7 +16,7 @@ from rich.text import Text
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.finding import Finding
 from lossgap.comparison.metric import Metric
-from lossgap.report import words
+from lossgap.report import like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
 from lossgap.report.words import visible
 from lossgap.runs.run import Run
@@ -49,6 +49,7 @@ def _show(found: Comparison, console: Console) -> None:
         console.print(_joined(("Equal in both: ", "dim"), (visible(", ".join(same)), "dim")))
     console.print()
     _gap(found, console)
+    _like_for_like(found, console)
     _findings(found, console)
     _ruled_out(found, console)
     _settings(found, console)
@@ -93,6 +94,26 @@ def _gap(found: Comparison, console: Console) -> None:
         row(label, text)
         label = ""
     console.print(grid)
+
+
+def _like_for_like(found: Comparison, console: Console) -> None:
+    measured = found.reevaluation
+    if measured is None:
+        return
+    _heading(console, "like for like")
+    _indented(console, like_for_like.summary(measured), 3)
+    for split in like_for_like.splits(measured):
+        console.print()
+        _indented(console, split.title, 3)
+        if split.cells:
+            table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+            for name in like_for_like.HEADER:
+                table.add_column(name, overflow="fold", justify="left" if name in ("", "evidence") else "right")
+            for cells in split.cells:
+                table.add_row(*(Text(visible(cell)) for cell in cells))
+            console.print(Padding(table, (0, 0, 0, 3)))
+        for note in split.notes:
+            _indented(console, note, 3)
 
 
 def _findings(found: Comparison, console: Console) -> None:

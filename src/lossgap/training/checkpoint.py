@@ -302,7 +302,8 @@ def _reason(error: BaseException) -> str:
         return "it is not a whole file of torch.save"
     if isinstance(error, pickle.UnpicklingError):
         return "it holds objects that a checkpoint of tensors and numbers has not, which are not loaded"
-    return text[0][:200] if text else type(error).__name__
+    line = text[0][:200] if text else type(error).__name__
+    return line if line.isprintable() else ascii(line)  # it may quote the file
 
 
 def _bad(path: Path, reason: str) -> CheckpointError:

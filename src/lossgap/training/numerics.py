@@ -102,13 +102,18 @@ def resolve(
         deterministic=config.deterministic,
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
     )
-    keyed = config.rng == "counter" and config.dropout_rng == "counter"
-    if numerics.attention == "fused" and config.dropout > 0 and keyed:
+    if config.attention == "fused" and training_attention(config, numerics) == "plain":
         why = "fused attention takes no mask from outside; --dropout_rng=device allows it, or --dropout=0"
-        departures.append(Departure("attention", config.attention, "plain in training, fused in evaluation", why))
+        departures.append(Departure("attention", "fused", "plain in training, fused in evaluation", why))
     if config.rng == "nanogpt":
         _check_nanogpt(config, numerics, world_size)
     return numerics, departures
+
+
+def training_attention(config: TrainConfig, numerics: Numerics) -> Attention:
+    """The kernel that the updates run: plain where dropout has masks of ours, whatever evaluations run."""
+    keyed = config.rng == "counter" and config.dropout_rng == "counter"
+    return "plain" if config.dropout > 0 and keyed else numerics.attention
 
 
 def _open_choice(

@@ -146,10 +146,11 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
     config = dataclasses.replace(
         config, out_dir=str(out_dir), resume="", overwrite=asked.overwrite, checkpoint_at=named
     )
+    unknown = () if found.lossgap else MACHINE_BOUND
     changes = tuple(
         Change(setting=d.name, before=d.control, after=d.test)
         for d in differences(before, config)
-        if d.name not in reused and _has_meaning(d.name, config)
+        if d.name not in (*reused, *unknown) and _has_meaning(d.name, config)
     )
     return Start(
         config=config,

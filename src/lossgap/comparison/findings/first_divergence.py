@@ -100,6 +100,11 @@ def _at_the_start(pair: Pair, found: Onset, batches: Likeness | None) -> str:
 
 
 def _after_one_update(pair: Pair, found: Onset, batches: Likeness | None) -> str:
+    if _has_other_batches(pair, batches):
+        return (
+            f"The {_SERIES[found.series]} are equal at iteration {found.equal:,} and {found.first_difference:+.2g} "
+            "apart at the next: the first batch was the same, those after it are others."
+        )
     return (
         f"The {_SERIES[found.series]} are equal at iteration {found.equal:,} and {found.first_difference:+.2g} apart "
         f"after one update{_rates(pair, found)}: weights, data and forward pass agree; the backward pass, the "
@@ -123,14 +128,21 @@ def _sudden(pair: Pair, found: Onset, batches: Likeness | None) -> str:
     if found.step > 1:
         where = f"between iterations {found.equal:,} and {found.apart:,}"
     what = "other batches, another learning rate, a resume or a fault"
-    if batches is not None and batches.same is False:
-        what = f"other batches from there on ({batches.said})"
+    if _has_other_batches(pair, batches):
+        what = "other batches from there on"
     elif batches is not None and batches.same:
         what = f"another learning rate, a resume or a fault; the batches went on the same ({batches.said})"
     return (
         f"The {_SERIES[found.series]} are equal up to iteration {found.equal:,} and {found.first_difference:+.2g} "
         f"apart at iteration {found.apart:,}. What differs took effect {where}{_rates(pair, found)}: {what}."
     )
+
+
+def _has_other_batches(pair: Pair, batches: Likeness | None) -> bool:
+    """Whether the losses after the parting, or else the settings (rule data-order), say so."""
+    if batches is not None and batches.same is not None:
+        return not batches.same
+    return any(isinstance(item, Finding) and item.id == "data-order" and not item.needs for item in pair.so_far)
 
 
 def _on(batches: Likeness | None) -> str:

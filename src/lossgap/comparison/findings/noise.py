@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from lossgap.comparison.fact import Known
+from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Result, lacking, remark, rule, ruled_out
+from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import chance, times
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
@@ -29,13 +29,11 @@ def evaluation_noise(pair: Pair) -> Result:
         return
     control, test = first.standard_error, second.standard_error
     if control is None or test is None:
-        missing = [
-            facts.eval_tokens if part.standard_error is None else Known(0, "stated", "")
-            for (_, facts), part in zip(pair.runs, (first, second), strict=True)
-        ]
-        yield lacking(*missing, what="how noisy the evaluations are (eval_iters x batch_size x context)")
+        yield _unknown_noise(pair, first, second)
         return
     low, high = sorted((control, test))
+    if high == 0.0:
+        return
     alone = 1.96 * math.hypot(low, high)
     gap = pair.alignment.gap("last") or 0.0
     uneven = high > NOTABLE * low and 1.96 * high > 0.005
@@ -52,6 +50,17 @@ def evaluation_noise(pair: Pair) -> Result:
         numbers={"control_error": control, "test_error": test, "reach": alone, "gap": gap},
         settle="" if abs(gap) > alone else "Evaluate both on the whole val split, or with more eval_iters.",
     )
+
+
+def _unknown_noise(pair: Pair, *parts: Part) -> Finding:
+    """Which settings would tell the sampling error, or that none would."""
+    what = "how noisy the evaluations are"
+    known: Fact[object] = Known(None, "stated", "")
+    sides: list[Fact[object]] = []
+    for (_, facts), part in zip(pair.runs, parts, strict=True):
+        unknown = facts.eval_tokens if part.standard_error is None else known
+        sides.append(Unknown(part.how) if part.standard_error is None and unknown.known else unknown)
+    return lacking(*sides, what=what)
 
 
 def _said(label: str, facts: Facts, error: float) -> str:

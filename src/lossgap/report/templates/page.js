@@ -12,6 +12,11 @@ function figure(article) {
   const source = article.querySelector("script.data");
   if (!source) return;
   const data = JSON.parse(source.textContent);
+  for (const line of data.lines) {
+    for (const [axis, x] of Object.entries(line.x)) {
+      if (typeof x === "number") line.x[axis] = line.x.iterations.map(at => at === null ? null : at * x);
+    }
+  }
   const form = article.querySelector("form.controls");
   const plot = article.querySelector(".plot");
   const reading = article.querySelector(".reading");
@@ -46,7 +51,7 @@ function figure(article) {
     plot.replaceChildren(place, cursor);
     stops = readings(data, chosen);
     slider.max = Math.max(0, stops.length - 1);
-    slider.value = slider.max;
+    slider.value = nearest(stops, Math.min(...compared(data).map(line => Math.max(...line.x[chosen.axis]))));
     reading.hidden = stops.length === 0;
     plot.dataset.drawn = `${chosen.axis} ${chosen.scale}`;
     read();
@@ -59,7 +64,7 @@ function figure(article) {
     const origin = view.view.origin();
     cursor.style.left = `${origin[0] + x(at)}px`;
     cursor.style.top = `${origin[1]}px`;
-    cursor.style.height = `${view.view._height ?? 300}px`;
+    cursor.style.height = `${view.spec.vconcat[0].height}px`;
     const said = describe(data, chosen, at);
     output.replaceChildren(...said.map(([text, name]) => element("span", name, text)));
     slider.setAttribute("aria-valuetext", said.map(([text]) => text).join(""));
@@ -166,9 +171,12 @@ function describe(data, { axis }, x) {
     const gap = found.test.y - found.control.y;
     said.push([`; gap ${gap < 0 ? "-" : "+"}${Math.abs(gap).toFixed(4)}`, ""]);
   }
+  let before = "; learning rate ";
   for (const line of data.lines.filter(line => line.kind === "rate")) {
     const at = value(line, axis, x);
-    if (at) said.push([`; learning rate of ${line.run} ${at.y.toPrecision(3)}`, ""]);
+    if (!at) continue;
+    said.push([before, ""], [`${line.run} ${at.y.toPrecision(3)}`, line.run]);
+    before = ", ";
   }
   return said;
 }
