@@ -1,6 +1,6 @@
-"""Milliseconds per iteration of `lossgap train`, and of real nanoGPT where NANOGPT_DIR names a checkout with prepared data.
+"""Milliseconds per iteration of `lossgap train`, and of real nanoGPT where NANOGPT_DIR names a prepared checkout.
 
-    NANOGPT_DIR=path/to/nanoGPT python benchmarks/training.py [--iters 150] [--recipe cpu|gpu]
+    NANOGPT_DIR=path/to/nanoGPT python benchmarks/training.py [--iters 150]
 
 Each case is a process of its own, as a user starts it; the figure is the median over the iterations after the tenth,
 evaluations left out (nanoGPT's printed time contains them, so its evaluation iterations are dropped).
@@ -17,10 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-RECIPE = (
-    "--device=cpu --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 "
-    "--lr_decay_iters=2000 --dropout=0.0"
-).split()
+RECIPE = [
+    "--device=cpu",
+    "--eval_iters=20",
+    "--log_interval=1",
+    "--block_size=64",
+    "--batch_size=12",
+    "--n_layer=4",
+    "--n_head=4",
+    "--n_embd=128",
+    "--lr_decay_iters=2000",
+    "--dropout=0.0",
+]
 LINE = re.compile(r"iter (\d+): loss ([\d.]+), time ([\d.]+)ms")
 
 

@@ -1,4 +1,4 @@
-"""The scenario that lossgap began with: a laptop against an RTX 4070 Ti, from the figures of a note, then from a log."""
+"""The scenario that lossgap began with: a laptop against an RTX 4070 Ti, from a note's figures, then from a log."""
 
 from __future__ import annotations
 

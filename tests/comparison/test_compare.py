@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def _rule(*results: Finding | RuledOut, id: str = "a-rule", order: int = 3, form
     return Rule(id=id, title=f"title of {id}", group="A", order=order, formats=frozenset(formats), function=function)
 
 
-def _compare(*given: Rule, gap: float = -0.4, control: Run | None = None, **options: float) -> Comparison:
+def _compare(*given: Rule, gap: float = -0.4, control: Run | None = None, **options: Any) -> Comparison:
     first = control or run(curve(1.9))
     return compare(first, run(curve(1.9 + gap)), rules=given, sources=("a.log", "b c.log"), **options)
 

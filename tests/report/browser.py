@@ -18,7 +18,7 @@ import select
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -113,18 +113,29 @@ class Browser:
         parsed: Json = json.loads(message)
         return parsed
 
-    def open(self, path: Path, *, fragment: str = "", width: int = 1000, height: int = 900, dark: bool = False) -> Page:
-        """A fresh page, loaded and drawn."""
+    def open(
+        self,
+        path: Path,
+        *,
+        fragment: str = "",
+        width: int = 1000,
+        height: int = 900,
+        dark: bool = False,
+        scripts: bool = True,
+    ) -> Page:
+        """A fresh page, loaded and, with scripts, drawn."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = Page(self, session, target)
+        page = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
             page.send(f"{domain}.enable")
         page.resize(width, height)
         page.prefer(dark=dark)
+        page.send("Emulation.setScriptExecutionDisabled", value=not scripts)
         page.send("Page.navigate", url=path.as_uri() + fragment)
         page.wait("document.readyState === 'complete'")
-        page.settle()
+        if scripts:
+            page.settle()
         return page
 
     def events(self, session: str) -> list[Json]:
@@ -138,8 +149,6 @@ class Page:
 
     browser: Browser
     session: str
-    target: str
-    drawn: str = field(default="")
 
     def send(self, method: str, **params: object) -> Json:
         """A command to this tab."""
@@ -147,7 +156,13 @@ class Page:
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression; promises are awaited."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.send(
+            "Runtime.evaluate",
+            expression=expression,
+            returnByValue=True,
+            awaitPromise=True,
+            allowUnsafeEvalBlockedByCSP=False,  # as a script of the page would fare
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -206,6 +221,12 @@ class Page:
             elif method == "Audits.issueAdded":
                 found.append(str(params["issue"]["code"]))
         return found
+
+    @property
+    def dialogs(self) -> int:
+        """How many alerts it opened."""
+        self.value("1")
+        return sum(event["method"] == "Page.javascriptDialogOpening" for event in self.browser.events(self.session))
 
     @property
     def requests(self) -> list[str]:

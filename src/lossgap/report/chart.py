@@ -47,7 +47,7 @@ THEMES: dict[str, dict[str, str]] = {
     "light": {
         "control": "#0b62a8",
         "test": "#c24a00",
-        "ink": "#22262b",
+        "ink": "#1d2125",
         "dim": "#59616a",
         "grid": "#e3e6e9",
         "paper": "#fbfbfa",

@@ -202,7 +202,7 @@ def _chart(found: Comparison, points: int) -> Json:
         "no_chart": "",
         "axes": axes,
         "kinds": kinds,
-        "off": [f"No axis of {' or '.join(names)}: {why}." for why, names in off.items()],
+        "off": [f"No axis of {_either(names)}: {why}." for why, names in off.items()],
         "notes": drawn.notes,
         "chart_title": drawn.title,
         "bands": any(np.isfinite(line.error).any() for line in drawn.of("compared")),
@@ -210,6 +210,11 @@ def _chart(found: Comparison, points: int) -> Json:
         "chart_label": _chart_label(drawn),
         "data": embed.json_block(chart.payload(drawn)),
     }
+
+
+def _either(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _chart_label(drawn: Curves) -> str:

@@ -33,6 +33,18 @@ def show(comparisons: Sequence[Comparison], console: Console) -> None:
         _show(found, console)
 
 
+def show_short(found: Comparison, console: Console) -> None:
+    """Print the table, the gap with its verdict, and the titles of the causes."""
+    console.print(_table(found))
+    if any(INFERRED in cell for line in lines(found) for cell in (line.control, line.test)):
+        console.print(_joined((f"{INFERRED} inferred, not stated in the record", "dim")))
+    console.print()
+    _gap(found, console)
+    for number, item in enumerate(found.causes, 1):
+        console.print(_joined((f"{number}. ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
+    console.print()
+
+
 def _show(found: Comparison, console: Console) -> None:
     for side, facts in (("control", found.control), ("test", found.test)):
         run = facts.run

@@ -26,7 +26,7 @@ rows = st.lists(
     st.tuples(st.integers(0, 90), numbers, numbers, numbers, numbers, st.sampled_from([None, "loss is nan", "x"])),
     max_size=90,
 )
-seams = st.lists(
+seams: st.SearchStrategy[list[object]] = st.lists(
     st.one_of(
         st.none(),
         st.text(max_size=3),
@@ -48,7 +48,7 @@ def _runs(draw: st.DrawFn) -> Run:
     return replace(
         made,
         iters=pl.DataFrame(table, schema=ITER_COLUMNS),
-        seams=draw(seams),
+        seams=list(draw(seams)),
         format=draw(words),
         device=draw(st.sampled_from([None, "RTX 4090", "a CPU", "Zx"])),
     )
@@ -59,11 +59,10 @@ def _runs(draw: st.DrawFn) -> Run:
 def test_no_rule_raises_and_numbers_are_json(control: Run, test: Run) -> None:
     for first, second in ((control, test), (test, control), (control, control)):
         found = compare(first, second, rules=MINE, sources=("a", "b"))
-        for item in (*found.findings, *found.ruled_out):
-            assert item.text
-            assert "nan" not in item.text.replace("nanoGPT", "").replace("is nan", "").replace("became nan", ""), item.text
-            if isinstance(item, Finding):
-                assert item.id in {rule.id for rule in MINE}
+        for text in [*(item.text for item in found.findings), *(item.text for item in found.ruled_out)]:
+            assert text
+            assert "nan" not in text.replace("nanoGPT", "").replace("is nan", "").replace("became nan", ""), text
+        assert {item.id for item in found.findings if isinstance(item, Finding)} <= {rule.id for rule in MINE}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

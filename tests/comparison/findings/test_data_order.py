@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,7 +53,7 @@ def test_few_losses_and_flat_ones_tell_nothing() -> None:
         ({"dropout": 0.2}, "dropout masks draw from the generator of the batches on a CPU"),
     ],
 )
-def test_what_changes_nanogpts_batches(changes: dict[str, object], says: str) -> None:
+def test_what_changes_nanogpts_batches(changes: dict[str, Any], says: str) -> None:
     found = ask("data-order", laptop(), laptop(1.905, **changes)).remark
     assert says in found.text
     assert "although both have seed 1337" in found.text
@@ -69,10 +71,8 @@ def test_what_changes_nanogpts_batches(changes: dict[str, object], says: str) ->
         ({"learning_rate": 1e-3}, {"learning_rate": 1e-2, "out_dir": "x", "log_interval": 7}, True),
     ],
 )
-def test_dropout_shifts_the_batches_on_a_cpu_only(
-    control: dict[str, object], test: dict[str, object], same: bool
-) -> None:
-    known = {"vocab_size": 65, "eval_interval": 250}
+def test_dropout_shifts_the_batches_on_a_cpu_only(control: dict[str, Any], test: dict[str, Any], same: bool) -> None:
+    known: dict[str, Any] = {"vocab_size": 65, "eval_interval": 250}
     found = ask("data-order", laptop(**known, **control), laptop(1.905, **known, **test))
     assert bool(found.ruled_out) is same
     assert found.silent is same

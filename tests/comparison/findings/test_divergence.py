@@ -19,7 +19,7 @@ CUDA = LAPTOP | {"device": "cuda", "dtype": "float16"}
 
 def _nan(first: int = 120, last: int = COUNT, *, end: float = 2.2, **options: object) -> Run:
     values = falling(COUNT) + batches(COUNT)
-    why = {index: "loss is nan" for index in range(first, last)}
+    why = dict.fromkeys(range(first, last), "loss is nan")
     return printed(values, end=end, why=why, **options)  # type: ignore[arg-type]
 
 
@@ -50,9 +50,7 @@ def test_healthy_nans_are_none(why: str | None) -> None:
 
 def test_an_evaluation_that_is_nan() -> None:
     made = run({0: 4.1, 250: 3.0, 500: None, 750: None})
-    evals = made.evals.with_columns(
-        pl.when(pl.col("val_loss").is_null()).then(pl.lit("val_loss is nan")).alias("why")
-    )
+    evals = made.evals.with_columns(pl.when(pl.col("val_loss").is_null()).then(pl.lit("val_loss is nan")).alias("why"))
     assert ask("not-finite", laptop(1.9), replace(made, evals=evals)).cause.numbers["count"] == 2
 
 

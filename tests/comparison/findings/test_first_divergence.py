@@ -17,7 +17,9 @@ HARD = batches(COUNT)
 BARE = {name: value for name, value in LAPTOP.items() if name not in ("learning_rate", "warmup_iters")}
 
 
-def _ask(control: Losses, test: Losses, *, end: float = 2.3, config: dict[str, object] = BARE, every: int = 1) -> Answer:
+def _ask(
+    control: Losses, test: Losses, *, end: float = 2.3, config: dict[str, object] = BARE, every: int = 1
+) -> Answer:
     return ask(
         "first-divergence",
         printed(control, config=config, every=every),
@@ -76,7 +78,10 @@ def test_learning_rates_that_part_are_named() -> None:
 def test_apart_at_the_start() -> None:
     assert "initial weights" in _ask(BASE, BASE + 0.3).remark.text
     assert "forward pass differs slightly" in _ask(BASE, BASE + 0.01).remark.text
-    assert "do not show where" in _ask(BASE, falling(COUNT) + HARD[0] + batches(COUNT, 9) * (LATER > 0) + 0.004).remark.text
+    assert (
+        "do not show where"
+        in _ask(BASE, falling(COUNT) + HARD[0] + batches(COUNT, 9) * (LATER > 0) + 0.004).remark.text
+    )
 
 
 def test_equal_curves_and_curves_without_a_start_have_no_shape() -> None:

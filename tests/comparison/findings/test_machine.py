@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from lossgap.comparison.finding import rules
 from lossgap.runs.run import Run
 
 
-def on(device: str, end: float = 1.9, *, name: str | None = None, **changes: object) -> Run:
+def on(device: str, end: float = 1.9, *, name: str | None = None, **changes: Any) -> Run:
     made = laptop(end, device=device, dtype="float32", **changes)
     return replace(made, device=name)
 
@@ -42,7 +43,9 @@ def test_where_settings_are_missing_it_says_so() -> None:
 def test_another_recipe_rules_the_machine_out_and_names_the_replay() -> None:
     gpu = replace(run(curve(1.3, last=5000), config=GPU), device="RTX 4070 Ti")
     found = ask("another-machine", replace(laptop(), device="laptop CPU"), gpu)
-    assert "Nothing in these records supports blaming the hardware (laptop CPU and RTX 4070 Ti)" in found.ruled_out[0].text
+    assert (
+        "Nothing in these records supports blaming the hardware (laptop CPU and RTX 4070 Ti)" in found.ruled_out[0].text
+    )
     assert "n_layer" in found.ruled_out[0].text
     assert found.remark.command.startswith("lossgap record ")
 

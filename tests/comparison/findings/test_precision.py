@@ -29,7 +29,8 @@ def test_other_precisions_are_a_small_thing() -> None:
 def test_they_are_a_cause_only_of_a_small_gap_that_nothing_else_can_make() -> None:
     small = gpu(dtype="bfloat16", eval_iters=10**9), gpu(1.915, dtype="float32", eval_iters=10**9)
     found = ask("effective-dtype", *_exact(*small)).cause
-    assert (found.strength, found.effect) == ("possible", pytest.approx(0.0013))
+    assert found.strength == "possible"
+    assert found.effect == pytest.approx(0.0013)
     other = gpu(1.915, dtype="float32", eval_iters=10**9, weight_decay=0.2)
     assert not ask("effective-dtype", *_exact(small[0], other)).causes
     large = gpu(1.95, dtype="float32", eval_iters=10**9)

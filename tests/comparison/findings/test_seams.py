@@ -119,7 +119,9 @@ def test_it_lowers_a_train_loss() -> None:
         return replace(made, evals=made.evals.clear())
 
     better = _repeated(same=True)
-    lower = better.iters.with_columns(pl.when(pl.col("iter") >= AT).then(pl.col("loss") - 0.6).otherwise(pl.col("loss")))
+    lower = better.iters.with_columns(
+        pl.when(pl.col("iter") >= AT).then(pl.col("loss") - 0.6).otherwise(pl.col("loss"))
+    )
     found = ask("repeated-batches", without_val(_plain()), without_val(replace(better, iters=lower)))
     assert "lowers a train loss" in found.cause.text
     assert not ask("repeated-batches", _plain(), replace(better, iters=lower)).causes

@@ -59,7 +59,7 @@ function figure(article) {
 
   function read() {
     const at = stops[slider.value];
-    if (!at || !view) return;
+    if (at === undefined || !view) return;
     const chosen = state(), x = view.view.scale("x");
     const origin = view.view.origin();
     cursor.style.left = `${origin[0] + x(at)}px`;
