@@ -28,6 +28,7 @@ from lossgap.corpus import exact_windows, open_corpus, token_window
 from lossgap.errors import CheckpointError, CorpusError
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.report import document, text
+from lossgap.runs.run import Series
 
 SETTINGS = {
     "device": "cpu",
@@ -272,6 +273,19 @@ def test_the_answer_holds_it_and_no_longer_asks_for_it() -> None:
     said = checked(found)
     assert said["unit"] == "nats/token"
     assert said["rows"][0]["common_gap"] == again.row("last").common_gap  # type: ignore[index]
+
+
+def test_a_verdict_no_longer_asks_for_what_was_done() -> None:
+    """A val loss with dropout against one without: not comparable, until both are evaluated alike."""
+    control, test = (lossgap.load_run(name) for name in ("short", "long"))
+    with_dropout = Series(kind="eval-mean", split="val", mode="train", unit="nats/token")
+    test = replace(test, series={"evals.val_loss": with_dropout})
+    assert "--reevaluate" in lossgap.compare(control, test).verdict.settle
+    found = lossgap.compare(control, test, reevaluate=True)
+    assert (found.verdict.word, found.verdict.settle) == ("not-comparable", "")
+    assert found.reevaluation is not None
+    assert found.reevaluation.row("last").reported_gap is not None
+    assert "--reevaluate" not in shown(found)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lossgap.comparison.alignment import align
@@ -18,8 +19,8 @@ from lossgap.comparison.finding import Pair, Rule, find
 from lossgap.comparison.noise import noise
 from lossgap.comparison.ranking import next_steps, rank
 from lossgap.comparison.reevaluate import measure_alike
+from lossgap.comparison.reevaluation import FLAG, without_answered
 from lossgap.comparison.reevaluation import findings as measured_findings
-from lossgap.comparison.reevaluation import without_answered
 from lossgap.comparison.state import has_checkpoint
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
@@ -59,6 +60,7 @@ def compare(
     results = find(pair, rules)
     if measured is not None:
         results = (*without_answered(results, measured), *measured_findings(measured))
+        verdict = replace(verdict, settle="") if FLAG in verdict.settle else verdict
     findings, ruled_out = rank(results, gap, verdict)
     both = (named[0], named[1])
     can_evaluate = measured is None and all(has_checkpoint(run) for run in runs)
