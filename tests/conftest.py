@@ -23,7 +23,7 @@ KNOWN_RED = (
     "test_precision.py::test_they_are_a_cause_only",
     "test_precision.py::test_another_attention",
 )
-"""Red on 2026-11-24 and not looked into yet: open work, shown as xfailed. Empty this list before an issue is resolved."""
+"""Red on 2026-11-24 and not looked into yet: open work. Empty this list before an issue is resolved."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
