@@ -1,6 +1,7 @@
 # make run        train the laptop recipe on Tiny Shakespeare and print a sample
 # make test       format check, lint, types and the tests
 # make test-slow  the tests that take minutes
+# make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
 #
 # Each makes .venv first, from requirements.lock; the second time that takes no time.
 #   PYTHON=python3.12   the Python (3.11 or newer) that .venv is made with
@@ -21,7 +22,7 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-slow venv FORCE
+.PHONY: run test test-slow gallery venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -43,6 +44,9 @@ test: $(DONE)
 
 test-slow: $(DONE)
 	$(PY) -m pytest -m slow
+
+gallery: $(DONE)
+	PYTHONPATH=tests $(PY) -m gallery.score docs/gallery.md
 
 venv: $(DONE)
 

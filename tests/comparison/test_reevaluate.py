@@ -224,7 +224,7 @@ def test_the_parts_are_the_reported_gap() -> None:
         assert (control.own_context, test.own_context) == (SHORT, LONG)
         assert control.common_context == test.common_context == SHORT
         assert control.gain == 0.0
-        assert test.gain != 0.0
+        assert test.gain == test.common - test.own != 0.0
         assert control.targets == test.targets
 
 
@@ -301,7 +301,10 @@ def test_the_text_shows_every_part(width: int) -> None:
             assert f"{value:+.4f}" in answer
         assert "exact, context 8 for both" in answer
         assert answer.count("measured\n") or "measured " in answer
-        assert f"instead of {SHORT} test is" in " ".join(answer.split())
+        test = sides(row)[1]
+        word = "lower" if test.own < test.common else "higher"
+        gained = f"instead of {SHORT} test is {abs(test.own - test.common):.4f} nats/token {word}"
+        assert gained in " ".join(answer.split())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -365,15 +368,30 @@ def test_a_value_of_another_state_is_not_taken(copied: Path) -> None:
     assert row.common_gap is not None
     said = checked(found)
     assert "control:" in said["rows"][0]["why"]["reported_gap"]  # type: ignore[index]
+    assert said["rows"][0]["control"]["reported"] is None  # type: ignore[index]
     assert "No reported loss of control" in shown(found)
     assert "measurement" not in [*(item.id for item in found.findings), *(item.id for item in found.ruled_out)]
 
 
-def test_a_checkpoint_one_update_later_is_said_to_be_later(copied: Path) -> None:
-    """A run without a final evaluation reports iteration 60, and may have the checkpoint of iteration 61 alone."""
-    record = copied / "short" / "metrics.jsonl"
+def without_final(folder: Path) -> None:
+    """Take the exact final losses out of a record."""
+    record = folder / "metrics.jsonl"
     rows = [line for line in record.read_text().splitlines() if '"final"' not in line]
     record.write_text("\n".join(rows) + "\n")
+
+
+def test_the_last_is_the_checkpoint_of_the_last_value(copied: Path) -> None:
+    """Without a final evaluation the record ends at iteration 60; its checkpoint is not the newest, of iteration 61."""
+    for name in ("short", "long"):
+        without_final(copied / name)
+    _, again = measured()
+    for side in sides(again.row("last")):
+        assert (side.iter, side.reported_iter, side.shifted) == (60, 60, False)
+
+
+def test_a_checkpoint_one_update_later_is_said_to_be_later(copied: Path) -> None:
+    """A run without a final evaluation reports iteration 60, and may have the checkpoint of iteration 61 alone."""
+    without_final(copied / "short")
     for path in (copied / "short").glob("ckpt*.pt"):
         if path.name not in ("ckpt-final.pt", "ckpt-last.pt"):
             path.unlink()

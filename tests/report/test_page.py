@@ -17,9 +17,10 @@ from lossgap.comparison import Comparison, compare
 from lossgap.comparison.comparison import Step
 from lossgap.comparison.finding import Pair, Result, Rule, cause, remark, ruled_out
 from lossgap.comparison.noise import noise
+from lossgap.comparison.reevaluation import Like, Reevaluation, Side
 from lossgap.comparison.verdict import judge
 from lossgap.errors import LossgapError
-from lossgap.report import embed, page, table
+from lossgap.report import embed, like_for_like, page, table
 from lossgap.report.words import visible
 from lossgap.runs.run import Inferred, Note, NotUnderstood, Run
 from report.hostile import HOSTILE
@@ -150,6 +151,37 @@ def test_tables_say_what_the_text_answer_says() -> None:
     assert all(step.command in text for step in found.next)
     assert "likely, computed" in text
     assert "2 lines not understood (first ones: 3, 4)" in text
+
+
+@pytest.mark.parametrize("name", HOSTILE[:3], ids=ascii)
+def test_like_for_like(name: str) -> None:
+    sides = [
+        Side(
+            checkpoint=name,
+            iter=2000,
+            reported=reported,
+            reported_iter=2000,
+            own=reported - 0.01,
+            own_context=context,
+            common=reported - 0.02,
+            common_context=64,
+            targets=100,
+        )
+        for reported, context in ((1.88, 64), (1.6, 256))
+    ]
+    rows = (Like(of="last", control=sides[0], test=sides[1]), Like(of="best", why=f"no {name}"))
+    measured = Reevaluation(
+        unit="nats/token", corpus=name, bytes=None, device="cpu", dtype="float32", rows=rows, seconds=1.0
+    )
+    seen = tags(page.render([replace(comparison(), reevaluation=measured)]))
+    said = "".join(seen.text)
+    assert "Like for like" in said
+    assert like_for_like.summary(measured) in said
+    for split in like_for_like.splits(measured):
+        assert split.title in said
+        assert all(text in said for text in (*split.notes, *(text for cells in split.cells for text in cells)))
+    assert not {tag for tag, *_ in seen.tags} & {"img", "iframe"}
+    assert "Like for like" not in page.render([comparison()])
 
 
 def test_long_runs_stay_small_and_keep_their_extremes() -> None:

@@ -47,6 +47,7 @@ def save_gpt2(folder: Path, **changes: object) -> Path:
         for parameter in theirs.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
     theirs.save_pretrained(folder)
+    logging.enable_progress_bar()  # as a user has it
     return folder
 
 
@@ -235,7 +236,9 @@ def test_what_is_no_gpt2_is_refused(
 ) -> None:
     """Some of these transformers would load with a report, the missing weights at random."""
     damage(tiny)
-    line = one_error(train("out", **{**SHORT, "init_from": "gpt2:tiny"}), slug)
+    ended = train("out", **{**SHORT, "init_from": "gpt2:tiny"})
+    line = one_error(ended, slug)
+    assert ended.err == line + "\n", "and no report of transformers' beside it"
     assert "--init_from=gpt2:tiny" in line
     assert reason in line
     assert not Path("out").exists()

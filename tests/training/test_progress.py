@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from lossgap import __version__
+from lossgap.cli.train import progress_on
 from lossgap.training import checkpoint
 from lossgap.training.evaluation import Evaluation, Evaluator
 from lossgap.training.loop import SETTLING
@@ -324,6 +325,17 @@ def test_a_resumed_bar_begins_where_the_run_was() -> None:
     bar.open(Opening(**{**vars(OPENING), "first_iter": 1500}))
     assert look().shown()[-1].startswith("1500/2001 ━━━━━━━━━━")
     bar.close()
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "kind", "shown"), [(True, "xterm", Live), (True, "dumb", Lines), (False, "xterm", Lines)]
+)
+def test_who_gets_a_bar(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, kind: str, shown: type) -> None:
+    """A terminal that cannot move its cursor gets lines: there, rich would draw the bar at the end only."""
+    monkeypatch.setenv("TERM", kind)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    assert isinstance(progress_on(stream), shown)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")

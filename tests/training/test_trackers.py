@@ -105,6 +105,15 @@ def test_tensorboard_after_overwriting_shows_the_new_run_alone(train: Train) -> 
 
 
 @needs_tensorboard
+def test_tensorboard_has_everything_once_it_is_closed(tmp_path: Path) -> None:
+    [tracker] = open_trackers(TrainConfig(tensorboard_log=True), tmp_path, 0)
+    for iteration in range(3):
+        tracker.log(iteration, {"loss": 0.5 * iteration})
+    tracker.close()  # the tracker is still there, so nothing else has written what was buffered
+    assert tensorboard_curves(tmp_path) == {"loss": {0: 0.0, 1: 0.5, 2: 1.0}}
+
+
+@needs_tensorboard
 def test_tensorboard_that_cannot_write_is_one_line(train: Train, command: Callable[..., Ended]) -> None:
     assert train("out", **SHORT).code == 0
     Path("out/tensorboard").write_text("in the way", encoding="utf-8")

@@ -29,7 +29,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     warnings.showwarning = _show_warning
-    warnings.simplefilter("always", LossgapWarning)
+    # Under torchrun each process has the same settings to warn of: the first one does.
+    first = os.environ.get("RANK", "0") == "0"
+    warnings.simplefilter("always" if first else "ignore", LossgapWarning)
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except LossgapError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 from lossgap.config import describe
 from lossgap.config_file import resolve_arguments
 from lossgap.presets import describe_presets
-from lossgap.settings import short
+from lossgap.settings import Given, short
 
 if TYPE_CHECKING:
     from lossgap.training.progress import Progress
@@ -23,7 +23,7 @@ SCHEMA = "lossgap.train/1"
 def main(argv: Sequence[str]) -> int:
     """Train; the last line on standard output is `final: train loss X, val loss Y`, or with `--json` the document."""
     as_json = "--json" in argv
-    given = resolve_arguments([argument for argument in argv if argument != "--json"])
+    given = _given([argument for argument in argv if argument != "--json"])
     if given.help:
         print(help_text())
         return 0
@@ -39,13 +39,24 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _given(argv: Sequence[str]) -> Given:
+    """What was given; of several processes, one tells what is wrong with it."""
+    if "RANK" not in os.environ:
+        return resolve_arguments(argv)
+    from lossgap.training.distributed import one_voice
+
+    with one_voice():
+        return resolve_arguments(argv)
+
+
 def progress_on(stream: TextIO) -> Progress:
-    """A live bar where `stream` is a terminal, else nanoGPT's lines."""
+    """A live bar where `stream` is a terminal that can draw one, else nanoGPT's lines."""
     from rich.console import Console
 
     from lossgap.training.progress import Lines, Live
 
-    return Live(Console(file=stream)) if stream.isatty() else Lines(stream)
+    console = Console(file=stream)
+    return Live(console) if stream.isatty() and not console.is_dumb_terminal else Lines(stream)
 
 
 def _render(outcome: Outcome, as_json: bool) -> None:

@@ -206,7 +206,7 @@ def _band(side: Side, facts: Facts, curve: Curve, factor: float) -> tuple[Floats
     if known.any():
         at = curve.point(int(np.flatnonzero(known)[-1]))
         how = f"measured at each evaluation: {evaluation(side, facts, at, curve, factor).how}"
-        return curve.errors, f"Band of {side}: ± 2 standard errors of an evaluation, {how}."
+        return BAND * curve.errors, f"Band of {side}: ± 2 standard errors of an evaluation, {how}."
     part = evaluation(side, facts, curve.last, curve, factor)
     if part.standard_error is None:
         return None, f"No noise band for {side}: {part.how}."

@@ -305,4 +305,5 @@ class Loop:
         if flag:
             self._save(["ckpt-last.pt"])
         if 0 < flag < 1000:
+            distributed.barrier()  # torchrun gives the others 30 seconds once one has ended: first the save
             raise Interrupted(flag, self.state.iteration)

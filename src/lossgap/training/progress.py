@@ -148,7 +148,7 @@ class Live:
         self.console = console
         self.bar = Bar(
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            BarColumn(bar_width=None),
             Figures(console),
             TimeRemainingColumn(),
             console=console,

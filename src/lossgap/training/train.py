@@ -37,11 +37,11 @@ from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.evaluation import Evaluator
 from lossgap.training.loop import Interrupted, Loop, State
-from lossgap.training.numerics import Departure, Numerics, applied, resolve
+from lossgap.training.numerics import Departure, Numerics, applied, resolve, training_attention
 from lossgap.training.progress import Opening, Progress, Silence
 from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_inexact
 from lossgap.training.signals import StopRequest
-from lossgap.training.trackers import open_trackers
+from lossgap.training.trackers import check_trackers, open_trackers
 
 GPT2_OUTPUTS = 50304
 """nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
@@ -75,7 +75,11 @@ def train_given(given: Given, progress: Progress) -> Outcome:
 
     Raises LossgapError for what the user can mend, Interrupted after a signal.
     """
-    start = plan(given)
+    if distributed.rank() > 0:
+        progress = Silence()
+    with distributed.one_voice():
+        start = plan(given)
+        check_trackers(start.config)
     warn_doubts(start.config)
     with StopRequest() as stop:
         if _is_finished(start):
@@ -83,8 +87,6 @@ def train_given(given: Given, progress: Progress) -> Outcome:
         device = resolve_device(start.config.device)
         _before_cuda(start.config, device.value)
         with distributed.process_group(start.config.backend, device.value) as (rank, world_size, own_device):
-            if rank > 0:
-                progress = Silence()
             share = distributed.share(
                 rank, world_size, start.config.batch_size, start.config.gradient_accumulation_steps
             )
@@ -165,6 +167,8 @@ class _Training:
             for note in self.start.notes:
                 self.progress.note(note)
             try:
+                if record is not None:
+                    loop.trackers += open_trackers(self.config, self.start.out_dir, self.state.iteration)
                 loop.run()
                 final = loop.final_evaluation() if self._wants_final() else None
             except BaseException as error:
@@ -204,14 +208,20 @@ class _Training:
                 model.crop_block_size(config.block_size)
             return model
         if config.init_from.startswith("gpt2"):
-            from lossgap.training.gpt2 import pretrained
+            from lossgap.training.gpt2 import check_tokens, pretrained
 
             model = pretrained(config.init_from, config.dropout)
+            check_tokens(config.init_from, model, self.corpus)
             if config.block_size < model.config.block_size:
                 model.crop_block_size(config.block_size)
             shape = {
                 name: getattr(model.config, name) for name in ("n_layer", "n_head", "n_embd", "bias", "block_size")
             }
+            self.departures += [
+                Departure(name, getattr(config, name), value, f"{config.init_from} has a shape of its own")
+                for name, value in shape.items()
+                if name in self.given.values and getattr(config, name) != value
+            ]
             self.config = dataclasses.replace(config, **shape)
             return model
         return self.draws.new_model(_gpt_config(config, self.corpus.vocab_size or GPT2_OUTPUTS, None))
@@ -240,7 +250,7 @@ class _Training:
             batches=self.batches,
             evaluator=Evaluator(self.corpus, self.numerics),
             record=record,
-            trackers=open_trackers(self.config, self.start.out_dir) if record is not None else [],
+            trackers=[],
             progress=self.progress,
             stop=self.stop,
             save=lambda names, state: self._save(record, names, state),
@@ -353,6 +363,7 @@ class _Training:
             "given": self.start.all_given(self.given),
             "effective": {
                 **self.numerics.to_dict(),
+                "training_attention": training_attention(self.config, self.numerics),
                 "rng": self.config.rng,
                 "dropout_rng": self.config.dropout_rng,
                 "world_size": self.share.world_size,
@@ -396,7 +407,7 @@ class _Training:
             echo=self.given.echo,
             facts=(
                 f"found vocab_size = {self.model.config.vocab_size} (inside {self.corpus.source})",
-                "Initializing a new model from scratch" if found is None else f"Resuming training from {found.path}",
+                f"Resuming training from {found.path}" if found else _beginning(config.init_from),
                 f"number of parameters: {count / 1e6:.2f}M",
                 f"num decayed parameter tensors: {len(decays)}, with {_numel(decays):,} parameters",
                 f"num non-decayed parameter tensors: {len(others)}, with {_numel(others):,} parameters",
@@ -406,12 +417,19 @@ class _Training:
                 f"lossgap {__version__}: {count:,} parameters, {config.tokens_per_iter:,} tokens and {flops:.3g} FLOPs "
                 f"per iteration, {passes:.2f} passes over {self.corpus.name}",
                 f"device {numerics.device} ({self.why_device}), {numerics.dtype}, {numerics.threads} threads, "
-                f"{'compiled' if numerics.compile else 'eager'}, {numerics.attention} attention, "
+                f"{'compiled' if numerics.compile else 'eager'}, {training_attention(config, numerics)} attention, "
                 f"{numerics.adamw} AdamW",
                 f"mfu relative to {peak} ({self.peak.source})",
-                *reasons,
             ),
+            departures=tuple(reasons),
         )
+
+
+def _beginning(init_from: str) -> str:
+    """nanoGPT's line for a new model."""
+    if init_from.startswith("gpt2"):
+        return f"Initializing from OpenAI GPT-2 weights: {init_from}"
+    return "Initializing a new model from scratch"
 
 
 def _draws(config: TrainConfig) -> Draws:

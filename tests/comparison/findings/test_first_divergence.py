@@ -112,3 +112,8 @@ def test_no_cause_without_a_lasting_gap_in_that_direction() -> None:
 def test_another_seed_is_no_cause(seed: int) -> None:
     other = falling(COUNT, start=4.17 + 0.01 * seed) + batches(COUNT, 20 + seed)
     assert not _ask(BASE, other, end=1.9 + 0.01 * seed).causes
+
+
+def test_no_cause_where_the_batches_are_not_known() -> None:
+    few = BASE[:45]
+    assert not _ask(few, few + np.where(LATER[:45] >= 1, 0.4, 0.0)).causes

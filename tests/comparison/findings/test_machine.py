@@ -28,7 +28,7 @@ def test_an_unexplained_gap_between_machines_asks_for_the_check() -> None:
 
 @pytest.mark.parametrize(
     "test",
-    [on("cpu", 2.6), on("mps", 1.901), on("mps", 2.6, dropout=0.2), on("mps", 2.6, max_iters=500)],
+    [on("cpu", 2.6), on("mps", 1.901), on("mps", 2.6, dropout=0.2), on("mps", 2.6, last=500)],
     ids=["one machine", "no gap", "another recipe", "another length"],
 )
 def test_no_check_without_reason(test: Run) -> None:

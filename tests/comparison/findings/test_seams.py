@@ -145,3 +145,5 @@ def test_rows_that_are_missing() -> None:
     assert ask("missing-rows", made, made).silent
     sparse = replace(made, iters=made.iters.filter(pl.col("iter") % 10 == 0))
     assert ask("missing-rows", made, sparse).silent
+    few = replace(made, iters=made.iters.filter(pl.col("iter") % 60 == 0))
+    assert ask("missing-rows", made, few).silent

@@ -36,6 +36,12 @@ class Chance:
         return (self.high - self.low) / 2
 
     @property
+    def times_reach(self) -> str:
+        """`3.2 times that`, the gap over its reach."""
+        # A gap of absurd size can leave no reach that a float holds.
+        return f"{times(abs(self.gap) / self.reach)} that" if self.reach > 0 else "far beyond that"
+
+    @property
     def is_beyond(self) -> bool:
         """Whether the gap is larger than chance makes."""
         return not self.low <= 0 <= self.high

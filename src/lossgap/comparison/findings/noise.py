@@ -7,7 +7,7 @@ import math
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
-from lossgap.comparison.findings.chance import chance, times
+from lossgap.comparison.findings.chance import chance
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
 
@@ -89,7 +89,7 @@ def chance_alone(pair: Pair) -> Result:
         inferred = found.bounded or any(part.evidence == "inferred" for part in pair.noise.parts)
         yield ruled_out(
             "inferred" if inferred else "computed",
-            f"{_capital(reach)}; this gap of {found.gap:+.4f} is {times(abs(found.gap) / found.reach)} that.{seeds}",
+            f"{_capital(reach)}; this gap of {found.gap:+.4f} is {found.times_reach}.{seeds}",
             numbers=numbers,
         )
         return

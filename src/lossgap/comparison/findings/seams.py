@@ -102,7 +102,10 @@ def _step(curve: Curve | None, at: int, window: int) -> Step | None:
     moves = np.concatenate((np.diff(before[-4 * WINDOW :]), np.diff(after[WINDOW : 4 * WINDOW])))
     if len(before) < 3 or not len(after) or len(moves) < 4:
         return None
-    scatter, level = float(np.std(moves)) / math.sqrt(2), before[-window:]
+    with np.errstate(over="ignore"):
+        scatter, level = float(np.std(moves)) / math.sqrt(2), before[-window:]
+    if not math.isfinite(scatter):
+        return None
     best: Step | None = None
     for count in (count for count in COUNTS if count <= min(window, len(after))):
         size = float(after[:count].mean() - level.mean())

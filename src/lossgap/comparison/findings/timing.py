@@ -21,6 +21,8 @@ A100 = 312e12
 """FLOP/s, the peak of an A100 in bfloat16, by which nanoGPT divides on every device (model.py, estimate_mfu)."""
 LONGER = 1.3
 """A time that is this many times the usual one contains something else. A choice: plain ones scatter by a tenth."""
+MOST_MFU = 100.0
+"""As a fraction: more is a damaged number on any machine."""
 MFU_ROUNDING = 0.5e-4
 """nanoGPT prints per cent with two decimals, so half a unit is this fraction."""
 
@@ -79,6 +81,7 @@ def mfu_of(facts: Facts) -> float | None:
     if facts.run.format not in FORMATS or (peak is not None and peak != A100):
         return None
     values = facts.run.iters["mfu"].drop_nulls()
+    values = values.filter(values.is_between(0, MOST_MFU))
     return float(np.median(values.to_numpy())) if len(values) else None
 
 

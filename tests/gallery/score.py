@@ -1,0 +1,244 @@
+"""What the rules say of every pair of the gallery: ranks of the true causes, precision and recall per rule, nulls.
+
+    PYTHONPATH=tests python -m gallery.score [PAGE]      PAGE (docs/gallery.md, say) is written anew
+
+Every plant is shown three ways. visible: all settings. decoy: another setting differs that does no harm. stripped:
+nothing but the lines of the losses. And all is scored twice: with the spreads of the three recipes in the shipped
+table, and as if nobody had measured them, which is how most recipes are met.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from unittest import mock
+
+from gallery.plants import CONTROL_SEEDS, HELD_OUT, NULL_SEEDS, PLANTS, RECIPES, TEST_SEEDS, Plant
+from gallery.stored import Form, Stored, load, write
+from lossgap import load_run
+from lossgap.comparison import spread
+from lossgap.comparison.compare import compare
+from lossgap.comparison.comparison import Comparison
+from lossgap.comparison.finding import rules
+from lossgap.runs.run import Run
+
+Mode = Literal["visible", "decoy", "stripped"]
+MODES: tuple[Mode, ...] = ("visible", "decoy", "stripped")
+
+DECOYS: Mapping[int, Mapping[str, object]] = {
+    TEST_SEEDS[0]: {"log_interval": 3, "eval_interval": 50},
+    TEST_SEEDS[1]: {"always_save_checkpoint": True, "wandb_run_name": "second try", "wandb_project": "other"},
+    TEST_SEEDS[2]: {"out_dir": "out-again", "checkpoint_seconds": 60.0, "checkpoint_at": [100]},
+}
+"""Settings that do no harm, by the seed of the test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What was said of one pair."""
+
+    word: str
+    gap: float | None
+    causes: tuple[str, ...]
+    """Ids, strongest first."""
+    remarks: tuple[str, ...]
+    missing: frozenset[str]
+    """Settings that are named as missing, without the run's name."""
+
+    @classmethod
+    def of(cls, found: Comparison) -> Answer:
+        """The part of a comparison that is scored."""
+        needs = (need.partition(".")[2] for item in found.findings for need in item.needs)
+        return cls(
+            word=found.verdict.word,
+            gap=found.gap,
+            causes=tuple(item.id for item in found.causes),
+            remarks=tuple(item.id for item in found.remarks),
+            missing=frozenset(needs),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The answer to one pair of a plant in one mode."""
+
+    plant: Plant
+    seed: int
+    mode: Mode
+    answer: Answer
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the pair is of the half that stands for new ones."""
+        return self.seed in HELD_OUT
+
+    @property
+    def rank(self) -> int | None:
+        """The place of the first right cause, from 1."""
+        right = {self.plant.truth, *self.plant.also}
+        return next((place for place, id in enumerate(self.answer.causes, 1) if id in right), None)
+
+    @property
+    def named(self) -> bool:
+        """Whether the planted setting is named as missing."""
+        return bool(self.answer.missing & set(self.plant.names))
+
+    @property
+    def right(self) -> bool:
+        """What the issue asks: true cause first or second; stripped also by name; no cause where none is."""
+        if self.plant.kind == "harmless":
+            return not self.answer.causes
+        if self.plant.kind == "told":  # bare rows neither claim a setting nor show a resume
+            return not self.answer.causes and (self.mode == "stripped" or self.plant.truth in self.answer.remarks)
+        found = self.rank is not None and self.rank <= 2
+        return found or (self.mode == "stripped" and self.named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Null:
+    """The answer to one pair of equal recipes."""
+
+    recipe: str
+    seeds: tuple[int, int]
+    form: Form
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All answers."""
+
+    outcomes: tuple[Outcome, ...]
+    nulls: tuple[Null, ...]
+
+    def planted(self, mode: Mode, kind: str = "cause") -> list[Outcome]:
+        """The outcomes of one mode and kind."""
+        return [item for item in self.outcomes if item.mode == mode and item.plant.kind == kind]
+
+    @cached_property
+    def fired(self) -> dict[str, tuple[int, int]]:
+        """By rule: how often it gave a cause, and how often a right one; over plants in all modes and all nulls."""
+        counts: dict[str, tuple[int, int]] = {}
+        for id, right, _ in self._fires():
+            all_fires, right_ones = counts.get(id, (0, 0))
+            counts[id] = (all_fires + 1, right_ones + right)
+        return counts
+
+    @cached_property
+    def wrong(self) -> dict[str, Counter[str]]:
+        """By rule: where it gave a cause that is not true, and how often."""
+        found: dict[str, Counter[str]] = {}
+        for id, right, where in self._fires():
+            if not right:
+                found.setdefault(id, Counter())[where] += 1
+        return found
+
+    def _fires(self) -> Iterable[tuple[str, bool, str]]:
+        for item in self.outcomes:
+            right = {item.plant.truth, *item.plant.also} if item.plant.kind == "cause" else set()
+            yield from ((id, id in right, item.plant.name) for id in set(item.answer.causes))
+        for null in self.nulls:
+            yield from ((id, False, f"null pairs of {null.recipe}") for id in set(null.answer.causes))
+
+    def recall(self, id: str, mode: Mode) -> tuple[int, int]:
+        """Pairs of the plants whose truth is this rule, and how many of them are answered right."""
+        mine = [item for item in self.planted(mode) if item.plant.truth == id]
+        return len(mine), sum(item.right for item in mine)
+
+
+class Shelf:
+    """The stored runs, written into a folder and read by the real readers, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stored = load()
+        self.read: dict[tuple[str, Form], Run] = {}
+
+    def run(self, key: str, form: Form) -> Run:
+        """A run as it was trained."""
+        if (key, form) not in self.read:
+            self.read[key, form] = self.reading(self.stored[key], form)
+        return self.read[key, form]
+
+    def reading(self, run: Stored, form: Form) -> Run:
+        """Write and read one; its name says nothing."""
+        number = sum(1 for _ in self.folder.iterdir())
+        return load_run(write(run, self.folder / f"run-{number}", form))
+
+
+def score(*, measured: bool) -> Scores:
+    """Compare all pairs, with the measured spreads of the recipes or as if they were unknown."""
+    shipped = spread.table()
+    others = tuple(item for item in shipped.spreads if not item.id.startswith("gallery "))
+    known = shipped if measured else replace(shipped, spreads=others)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(spread, "table", return_value=known):
+        shelf = Shelf(Path(folder))
+        outcomes = tuple(outcome for plant in PLANTS for outcome in _plant(shelf, plant))
+        return Scores(outcomes, tuple(_nulls(shelf)))
+
+
+def _plant(shelf: Shelf, plant: Plant) -> Iterable[Outcome]:
+    visible: Form = "stdout" if plant.stdout else "folder"
+    for control_seed, seed in zip(CONTROL_SEEDS, TEST_SEEDS, strict=True):
+        control = f"{plant.name}/control/{control_seed}" if plant.control else f"null/{plant.recipe}/{control_seed}"
+        if not plant.test:
+            test = shelf.stored[control].with_settings(plant.claims)
+        else:
+            test = shelf.stored[f"{plant.name}/test/{seed}"]
+        for mode in MODES:
+            form: Form = "stripped" if mode == "stripped" else visible
+            shown = _decoyed(test, DECOYS[seed]) if mode == "decoy" else test
+            found = compare(shelf.run(control, form), shelf.reading(shown, form))
+            yield Outcome(plant=plant, seed=seed, mode=mode, answer=Answer.of(found))
+
+
+def _decoyed(run: Stored, decoy: Mapping[str, object]) -> Stored:
+    log, evaluation = decoy.get("log_interval"), decoy.get("eval_interval")
+    if isinstance(log, int) and isinstance(evaluation, int):
+        return run.thinned(log_interval=log, eval_interval=evaluation)
+    return run.with_settings(decoy)
+
+
+def _nulls(shelf: Shelf) -> Iterable[Null]:
+    forms: tuple[Form, ...] = ("folder", "stripped")
+    for form, recipe in itertools.product(forms, RECIPES):
+        for first, second in itertools.combinations(NULL_SEEDS, 2):
+            runs = [shelf.run(f"null/{recipe}/{seed}", form) for seed in (first, second)]
+            yield Null(recipe=recipe, seeds=(first, second), form=form, answer=Answer.of(compare(*runs)))
+
+
+def interval(hits: int, total: int) -> tuple[float, float]:
+    """The exact 95% interval of a share (Clopper and Pearson 1934), by quantiles of the beta distribution."""
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(hits, total - hits + 1, 0.025)) if hits else 0.0
+    high = float(betaincinv(hits + 1, total - hits, 0.975)) if hits < total else 1.0
+    return low, high
+
+
+def rule_ids() -> tuple[str, ...]:
+    """All rules in their order."""
+    return tuple(item.id for item in rules())
+
+
+def main(argv: list[str]) -> int:
+    """Print the page, and write it where a path is given."""
+    from gallery.page import page
+
+    text = page(score(measured=True), score(measured=False), datetime.date.today())
+    print(text, end="")
+    if argv:
+        Path(argv[0]).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
