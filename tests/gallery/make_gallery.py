@@ -57,10 +57,12 @@ def main(argv: list[str]) -> int:
 
 
 def spread_commands() -> list[str]:
-    """One command per recipe for its entry in spreads.json."""
+    """One command per recipe, which prints its entry of data/spreads.json."""
     base = "python scripts/measure_spread.py"
     return [
-        shlex.join([*base.split(), PRESET, f"--seeds={SPREAD_SEEDS}", f"--runs=out-gallery/spread-{name}"])
+        shlex.join(
+            [*base.split(), PRESET, f"--seeds={SPREAD_SEEDS}", "--dry=True", f"--runs=out-gallery/spread-{name}"]
+        )
         + " "
         + shlex.join([f"--id=gallery {name}", *(f"--{key}={value}" for key, value in settings.items())])
         for name, settings in RECIPES.items()

@@ -39,7 +39,7 @@ RECIPES: Mapping[str, Settings] = {
 """What each recipe changes of `PRESET`."""
 
 SPREAD_SEEDS = 5
-"""Seeds 1 to 5 of each recipe give the shipped spreads (scripts/measure_spread.py); no pair here uses them."""
+"""Seeds 1 to 5 of each recipe give its spread (scripts/measure_spread.py); no pair here uses them."""
 NULL_SEEDS = tuple(range(11, 26))
 CONTROL_SEEDS = (11, 12, 13)
 TEST_SEEDS = (31, 32, 33)

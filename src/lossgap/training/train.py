@@ -13,7 +13,6 @@ import dataclasses
 import os
 import signal
 from dataclasses import dataclass
-from typing import TypedDict
 
 import torch
 from torch import nn
@@ -33,32 +32,19 @@ from lossgap.runs.run import Run, read_run
 from lossgap.settings import Given
 from lossgap.training import checkpoint, distributed, optimizer
 from lossgap.training.batches import Batches
+from lossgap.training.description import Parts
 from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.evaluation import Evaluator
 from lossgap.training.loop import Interrupted, Loop, State
-from lossgap.training.numerics import Departure, Numerics, applied, resolve, training_attention
-from lossgap.training.progress import Opening, Progress, Silence
+from lossgap.training.numerics import Departure, Numerics, applied, resolve
+from lossgap.training.progress import Progress, Silence
 from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_inexact
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import check_trackers, open_trackers
 
 GPT2_OUTPUTS = 50304
 """nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
-
-
-class Description(TypedDict):
-    """The parts of run.json that a resume may change."""
-
-    config: dict[str, object]
-    given: dict[str, object]
-    effective: dict[str, object]
-    differences: list[dict[str, object]]
-    corpus: dict[str, object]
-    parameters: dict[str, object]
-    tokens_per_iter: int
-    flops_per_iter: float
-    peak: dict[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +149,7 @@ class _Training:
             record = self._record(stack)
             loop = self._loop(record)
             stack.callback(self.progress.close)
-            self.progress.open(self._opening())
+            self.progress.open(self._parts.opening(self.optimizer, self.state.iteration))
             for note in self.start.notes:
                 self.progress.note(note)
             try:
@@ -192,6 +178,21 @@ class _Training:
             run=read_run(self.start.out_dir),
             train_loss=final.train_loss if final else None,
             val_loss=final.val_loss if final else None,
+        )
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(
+            given=self.given,
+            start=self.start,
+            config=self.config,
+            numerics=self.numerics,
+            departures=self.departures,
+            why_device=self.why_device,
+            share=self.share,
+            corpus=self.corpus,
+            model=self.model,
+            peak=self.peak,
         )
 
     def _wants_final(self) -> bool:
@@ -279,7 +280,7 @@ class _Training:
                 "scaler": self.scaler.state_dict(),
                 "draws": self.draws.state(),
                 "tokenizer": self.corpus.tokenizer.to_dict() if self.corpus.tokenizer else {},
-                "corpus": self._corpus_record(),
+                "corpus": self._parts.corpus_record(),
                 "record": {"given": document["given"], "seams": document["seams"]},
             },
         }
@@ -314,7 +315,7 @@ class _Training:
                 self.progress.note(f"{start.out_dir}: a damaged checkpoint is out of the way, as {name}")
         if start.in_place and (start.out_dir / "run.json").exists():
             record = stack.enter_context(RunRecord.open(start.out_dir))
-            record.update(status="running", final=None, seams=start.seams_before, **self._description())
+            record.update(status="running", final=None, seams=start.seams_before, **self._parts.record())
         else:
             record = stack.enter_context(
                 RunRecord.create(
@@ -324,7 +325,7 @@ class _Training:
                     environment=self.environment,
                     notices=list(start.notes),
                     seams=start.seams_before,
-                    **self._description(),
+                    **self._parts.record(),
                 )
             )
             if start.branch_of is not None:
@@ -355,82 +356,6 @@ class _Training:
                 note=reason,
             )
 
-    def _description(self) -> Description:
-        tokens = self.config.tokens_per_iter
-        total, by_group = _count_parameters(self.model)
-        return {
-            "config": self.config.to_dict(),
-            "given": self.start.all_given(self.given),
-            "effective": {
-                **self.numerics.to_dict(),
-                "training_attention": training_attention(self.config, self.numerics),
-                "rng": self.config.rng,
-                "dropout_rng": self.config.dropout_rng,
-                "world_size": self.share.world_size,
-                "micro_batch": self.share.micro_batch,
-                "micro_steps": self.share.micro_steps,
-            },
-            "differences": [dataclasses.asdict(departure) for departure in self.departures],
-            "corpus": self._corpus_record(),
-            "parameters": {"total": total, "nanogpt_count": self.model.num_params(), "by_group": by_group},
-            "tokens_per_iter": tokens,
-            "flops_per_iter": self.model.flops_per_token() * tokens,
-            "peak": dataclasses.asdict(self.peak),
-        }
-
-    def _corpus_record(self) -> dict[str, object]:
-        corpus = self.corpus
-        return {
-            "name": corpus.name,
-            "source": corpus.source,
-            "sha256": corpus.sha256,
-            "tokens_sha256": corpus.tokens_sha256,
-            "hash_method": corpus.hash_method,
-            "train_tokens": len(corpus.train),
-            "val_tokens": len(corpus.val),
-            "vocab_size": self.model.config.vocab_size,
-        }
-
-    def _opening(self) -> Opening:
-        config, numerics, found = self.config, self.numerics, self.start.checkpoint
-        count, flops = self.model.num_params(), self.model.flops_per_token() * config.tokens_per_iter
-        decays, others = (group["params"] for group in self.optimizer.param_groups)
-        passes = config.tokens_per_iter * (config.max_iters + 1) / len(self.corpus.train)
-        peak = f"{self.peak.flops / 1e12:.3g} TFLOP/s" if self.peak.flops else "an unknown peak"
-        reasons = [f"{d.setting}={d.asked} was asked, {d.ran} runs: {d.why}" for d in self.departures]
-        return Opening(
-            version=__version__,
-            peak=f"{peak} ({self.peak.source})",
-            first_iter=self.state.iteration,
-            last_iter=config.max_iters,
-            tokens_per_iter=config.tokens_per_iter,
-            echo=self.given.echo,
-            facts=(
-                f"found vocab_size = {self.model.config.vocab_size} (inside {self.corpus.source})",
-                f"Resuming training from {found.path}" if found else _beginning(config.init_from),
-                f"number of parameters: {count / 1e6:.2f}M",
-                f"num decayed parameter tensors: {len(decays)}, with {_numel(decays):,} parameters",
-                f"num non-decayed parameter tensors: {len(others)}, with {_numel(others):,} parameters",
-                f"using fused AdamW: {numerics.adamw == 'fused'}",
-            ),
-            decisions=(
-                f"lossgap {__version__}: {count:,} parameters, {config.tokens_per_iter:,} tokens and {flops:.3g} FLOPs "
-                f"per iteration, {passes:.2f} passes over {self.corpus.name}",
-                f"device {numerics.device} ({self.why_device}), {numerics.dtype}, {numerics.threads} threads, "
-                f"{'compiled' if numerics.compile else 'eager'}, {training_attention(config, numerics)} attention, "
-                f"{numerics.adamw} AdamW",
-                f"mfu relative to {peak} ({self.peak.source})",
-            ),
-            departures=tuple(reasons),
-        )
-
-
-def _beginning(init_from: str) -> str:
-    """nanoGPT's line for a new model."""
-    if init_from.startswith("gpt2"):
-        return f"Initializing from OpenAI GPT-2 weights: {init_from}"
-    return "Initializing a new model from scratch"
-
 
 def _draws(config: TrainConfig) -> Draws:
     if config.rng == "nanogpt":
@@ -448,17 +373,3 @@ def _gpt_config(config: TrainConfig, vocab_size: int, found: checkpoint.Checkpoi
         vocab_size=vocab_size,
         dropout=config.dropout,
     )
-
-
-def _numel(parameters: list[nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters)
-
-
-def _count_parameters(model: GPT) -> tuple[int, dict[str, int]]:
-    """All parameters, and by group; the tied matrix counts once, as an embedding."""
-    groups = {"embedding": ("wte", "wpe"), "attention": (".attn.",), "mlp": (".mlp.",), "layer_norm": ("ln_",)}
-    counts = dict.fromkeys(groups, 0)
-    for name, parameter in model.named_parameters():
-        group = next(group for group, parts in groups.items() if any(part in name for part in parts))
-        counts[group] += parameter.numel()
-    return sum(counts.values()), counts
