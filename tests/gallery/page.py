@@ -30,11 +30,11 @@ def page(measured: Scores, unknown: Scores, date: datetime.date) -> str:
         f"them). The recipes are small ({', '.join(RECIPES)}: 2 layers, 32 to 48 channels, 300 iterations): this "
         "says how the rules do on such runs, not on large ones. At these rates a seed now and then stays on the first "
         "plateau of the loss for longer, so the spread over seeds has a long tail.",
-        "Everything is scored twice. Spread unknown: the table of spreads as it ships, which has none of these recipes, "
-        f"as it has none of most. Spread measured: with the spread of each recipe over seeds 1 to {SPREAD_SEEDS}, which "
-        "no pair here uses, from `tests/gallery/data/spreads.json`. These do not ship: one of them (narrow, sd 0.125) is "
-        "above the bound of 0.05 that the table states for a spread that nobody measured, and they would be taken for "
-        "similar recipes of users.",
+        "Everything is scored twice. Spread unknown: the table of spreads as it ships, which has none of these "
+        "recipes, as it has none of most. Spread measured: with the spread of each recipe over seeds 1 to "
+        f"{SPREAD_SEEDS}, which no pair here uses, from `tests/gallery/data/spreads.json`. These do not ship: one of "
+        "them (narrow, sd 0.125) is above the bound of 0.05 that the table states for a spread that nobody measured, "
+        "and users' small recipes would be taken for similar ones.",
         "## Null pairs",
         f"All pairs among {len(NULL_SEEDS)} seeds of each recipe. The intervals are exact (Clopper and Pearson) for "
         "independent pairs; these share runs, so they are too narrow. The goal is at most 5% with any cause.",
