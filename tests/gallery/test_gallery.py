@@ -20,14 +20,18 @@ MOST_NULLS = 0.05
 MOST_PER_RULE = 2
 """Null pairs that one rule may blame."""
 FLOORS: dict[tuple[str, Mode], int] = {
-    ("measured", "visible"): 60,
-    ("measured", "decoy"): 60,
+    ("measured", "visible"): 57,
+    ("measured", "decoy"): 57,
     ("measured", "stripped"): 87,
     ("unknown", "visible"): 84,
     ("unknown", "decoy"): 84,
     ("unknown", "stripped"): 87,
 }
-"""Of the 93 pairs with a planted cause, how many are answered right at least: what was measured on 2026-11-24."""
+"""Of the 93 pairs with a planted cause, how many are answered right at least: what was measured on 2026-11-24.
+
+57 was 60 before `not-in-the-settings` took the few seeds of a measured spread into account (Student's t): three
+faults that no setting shows are no longer told from an unlucky seed, and of the null pairs 0 are blamed where 28 were.
+"""
 
 SPREADS = ("measured", "unknown")
 LONG_TAIL = (
@@ -77,7 +81,7 @@ def test_all_null_pairs_are_there(scores: dict[str, Scores], form: str) -> None:
 @pytest.mark.parametrize(
     ("spread", "form"),
     [
-        pytest.param("measured", "folder", marks=pytest.mark.xfail(strict=True, reason=LONG_TAIL)),
+        ("measured", "folder"),
         ("measured", "stripped"),
         ("unknown", "folder"),
         ("unknown", "stripped"),
@@ -92,7 +96,7 @@ def test_few_null_pairs_have_a_cause(scores: dict[str, Scores], spread: str, for
 @pytest.mark.parametrize(
     ("spread", "form"),
     [
-        pytest.param("measured", "folder", marks=pytest.mark.xfail(strict=True, reason=LONG_TAIL)),
+        ("measured", "folder"),
         ("measured", "stripped"),
         pytest.param("unknown", "folder", marks=pytest.mark.xfail(strict=True, reason=LONG_TAIL)),
         ("unknown", "stripped"),

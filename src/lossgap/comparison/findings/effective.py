@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from lossgap.comparison.finding import Finding, Pair, Result, cause, remark, rule
 from lossgap.comparison.findings import factor
 
+FALSE_ALARM = 1e-4
+"""Chance that seeds alone make such a gap, by Student's t: a spread over few seeds says little about the rare ones."""
 LEAST_ERRORS = 4.0
+"""Standard errors at least; also where the spread is a stated bound, which has no degrees of freedom."""
 LEAST_GAP = 0.04
-"""Nats. With four standard errors, what seeds never made in the runs known to us."""
+"""Nats at least: what most recipes spread over seeds."""
 SHIFTING = ("max_iters", "init_from")
 """Settings of which two runs may differ and coincide as long as both last."""
 
@@ -49,7 +54,7 @@ def not_in_the_settings(pair: Pair) -> Result:
         return
     if pair.control.batch.value is None or pair.control.batch.value != pair.test.batch.value:
         return
-    if factor.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, LEAST_ERRORS * factor.error(pair)):
+    if factor.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, _errors(pair) * factor.error(pair)):
         return
     shown = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
     yield cause(
@@ -63,6 +68,16 @@ def not_in_the_settings(pair: Pair) -> Result:
         effect=None if shown else gap,
         settle="Train the control's recipe again with lossgap: the run that it does not repeat is the odd one.",
     )
+
+
+def _errors(pair: Pair) -> float:
+    """How many standard errors are beyond chance, given on how many seeds the spread rests."""
+    df = pair.noise.df
+    if pair.noise.standard_error is None or math.isinf(df):
+        return LEAST_ERRORS
+    from scipy.special import stdtrit  # loaded when needed: it takes longer than the rest together
+
+    return max(LEAST_ERRORS, -float(stdtrit(df, FALSE_ALARM / 2)))
 
 
 def _onset(pair: Pair) -> str:
