@@ -29,7 +29,7 @@ from .small import Ended, arguments, bits, checkpoints, one_error, process, reco
 Command = Callable[..., Ended]
 SECONDS = 300
 """No process of these tests takes that long; one that does hangs."""
-LENGTH = 120
+LENGTH = 400
 """Iterations of the runs that are killed."""
 
 
@@ -92,7 +92,9 @@ def kill_at_random(running: subprocess.Popen[str], folder: Path, draw: random.Ra
     moment = draw.choice(["start", "write", "rows", "rows", "rows"])
     before = n_rows(folder)
     if moment == "start":
-        time.sleep(draw.uniform(0, 6))
+        # Up to the first rows: on a fast machine a whole training would fit into a fixed time.
+        limit = time.monotonic() + draw.uniform(0, 6)
+        wait(running, lambda: time.monotonic() > limit or n_rows(folder) != before)
     else:
         # A resume cuts rows first, so new ones are those after a change.
         wait(running, lambda: n_rows(folder) != before)

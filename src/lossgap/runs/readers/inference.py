@@ -26,7 +26,8 @@ CLOSE = 0.01
 def infer(run: Run) -> Run:
     """The run with what follows from it."""
     found = list(run.inferred)
-    if run.format == "nanogpt":
+    # The stdout of `lossgap train` begins as nanoGPT's does, with the same defaults; a run folder states everything.
+    if run.format == "nanogpt" or (run.format == "lossgap" and not run.effective and run.config):
         found += _accumulation(run)
         found += _defaults(replace(run, inferred=found))
     run = replace(run, inferred=found)
