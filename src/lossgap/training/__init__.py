@@ -2,7 +2,9 @@
 
 import os
 
-# Read by OpenMP when torch is first imported. Threads that spin while they wait for each other make a training
-# several times slower as soon as anything else runs on the machine, and hardly faster when nothing does
+# Read by OpenMP when torch is first imported. Threads that spin for long while they wait for each other make a training
+# many times slower as soon as anything else runs on the machine; a short spin costs nothing on an idle one either
 # (docs/lab-notes.md).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
