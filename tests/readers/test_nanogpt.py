@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lossgap
 from lossgap.runs.readers import nanogpt
 from lossgap.runs.readers.base import Run, Source
 from lossgap.runs.readers.nanogpt import Parser
@@ -280,3 +282,21 @@ def test_thinning_keeps_count_mean_and_extremes(rows: int, limit: int, longer: i
     assert iters(run) == list(range(0, rows, size))
     assert run.iters["line"].to_list() == [at + 1 for at in range(0, rows, size)]
     assert any(f"--max_iter_rows={limit}" in note.text and f"{rows:,}" in note.text for note in run.notes)
+
+
+def test_a_fork_has_no_known_defaults(tmp_path: Path) -> None:
+    """Settings that nanoGPT does not know say that its defaults are somebody else's, too."""
+    heading = (
+        "Overriding: n_layer = 6\nOverriding: n_head = 6\nOverriding: n_embd = 384\nOverriding: block_size = 256\n"
+    )
+    rows = (
+        "number of parameters: 10.65M\nstep 0: train loss 4.2874, val loss 4.2823\niter 0: loss 4.2639, time 5.00ms\n"
+    )
+    vocabulary = "found vocab_size = 65 (inside data/x/meta.pkl)\n"
+    logs = {"plain": heading, "fork": heading + "Overriding: use_rotary_embeddings = True\n"}
+    inferred = {}
+    for name, text in logs.items():
+        (tmp_path / name).write_text(text + vocabulary + rows, encoding="utf-8")
+        inferred[name] = {item.name for item in lossgap.load_run(tmp_path / name).inferred}
+    assert "weight_decay" in inferred["plain"]
+    assert "weight_decay" not in inferred["fork"]

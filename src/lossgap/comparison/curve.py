@@ -17,6 +17,8 @@ from lossgap.runs.run import Series
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+LARGEST = 1e60
+"""A number beyond this in a column of losses is damage, and left out as null is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ def curve(
     table: pl.DataFrame, column: str, name: str, meaning: Series, *, error: str | None = None, factor: float = 1.0
 ) -> Curve | None:
     """The curve of one column of a table, null values left out; None without any. Values are times `factor`."""
-    rows = table.filter(pl.col(column).is_not_null() & pl.col("iter").is_not_null())
+    # Squares of losses beyond the bound overflow; no loss of a training comes near it.
+    rows = table.filter((pl.col(column).abs() <= LARGEST) & pl.col("iter").is_not_null())
     if rows.is_empty():
         return None
     # A later row at the same iteration is a resumed leg's, or a print of another process; the last word counts.

@@ -126,3 +126,18 @@ def test_printed_losses_with_dropout_are_told_apart_from_evaluations() -> None:
     )
     assert ask("training-mode", quiet, _lifted(1.9, 0.2, 1, LAPTOP)).silent
     assert ask("training-mode", quiet, _lifted(1.9, 0.2, 1, {})).silent
+
+
+def _falling(every: int) -> Run:
+    """A steep start, evaluated every so many iterations, whose printed losses lie exactly on the curve."""
+
+    def loss(iteration: int) -> float:
+        return 2.0 + 12.0 * math.exp(-iteration / 15)
+
+    values = {at: loss(at) for at in range(0, 61, every)}
+    return run({at: value + 0.1 for at, value in values.items()}, losses={at: loss(at) for at in range(61)})
+
+
+def test_a_steep_curve_between_few_evaluations_is_no_dropout() -> None:
+    """Printed losses lie below the straight line between two evaluations of a curve that falls ever more slowly."""
+    assert not ask("dropout", _falling(20), _falling(5)).causes

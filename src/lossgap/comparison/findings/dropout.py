@@ -49,7 +49,18 @@ def lift(facts: Facts) -> Lift | None:
     apart = printed.values[inside] - expected
     # All evaluations may be of the same windows, so their errors are one error, not averaged over them.
     error = math.hypot(float(apart.std(ddof=1)) / math.sqrt(len(apart)), _evaluation_error(facts, evaluated))
+    error = math.hypot(error, _chord_error(evaluated, low))
     return Lift(value=float(apart.mean()), error=error, points=len(apart))
+
+
+def _chord_error(evaluated: Curve, low: float) -> float:
+    """How far a falling curve may lie below the straight line between two evaluations: |second difference| / 8.
+
+    The bound of linear interpolation, h^2 |f''| / 8, with the largest second difference of the evaluations from
+    `low` on.
+    """
+    since = max(0, min(int(np.searchsorted(evaluated.iters, low)) - 1, len(evaluated) - 3))
+    return float(np.abs(np.diff(evaluated.values[since:], 2)).max()) / 8
 
 
 def _evaluation_error(facts: Facts, evaluated: Curve) -> float:

@@ -51,6 +51,8 @@ def _accumulation(run: Run) -> list[Inferred]:
 
 def _defaults(run: Run) -> list[Inferred]:
     """nanoGPT's train.py, for what neither config file nor flags set, if a printed size bears it out."""
+    if any(name not in settings_of(TrainConfig) for name in run.config):
+        return []  # a fork: what it added, and what its defaults are, nobody knows here
     known = {name: settings_of(TrainConfig)[name].default for name in NANOGPT_FIELDS if name not in NO_DEFAULT}
     stated = {name: run.setting(name) for name in known if run.setting(name) is not None}
     checks = [_tokens_agree(run, known | stated), _parameters_agree(run, known | stated)]
