@@ -6,11 +6,12 @@ import math
 
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, lacking, rule, ruled_out
+from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings import factor
 from lossgap.comparison.findings.command import retrain
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
+SIZES = ("n_layer", "n_embd")
 PARAMETER_EXPONENT = 0.076
 """L falls as N to this power: Kaplan et al. 2020 (arXiv:2001.08361), table 1."""
 CONTEXT_EFFECT = 0.05
@@ -37,6 +38,14 @@ def capacity(pair: Pair) -> Result:
     numbers: dict[str, object] = {"control": control.value, "test": test.value, "ratio": ratio}
     if abs(ratio - 1) <= SAME_SIZE and not shape:
         yield ruled_out("computed", f"Both models have {control.value:,} parameters.", numbers=numbers)
+        return
+    if not shape and all(pair.control.setting(name).known and pair.test.setting(name).known for name in SIZES):
+        yield remark(
+            "computed",
+            f"The control has {control.value:,} parameters, the test {test.value:,}, and both have the same layers and "
+            "channels: the vocabularies differ, and with them the data or its tokens.",
+            numbers=numbers,
+        )
         return
     numbers |= {item.name: [item.control, item.test] for item in shape}
     said = f" ({', '.join(f'{item.name} {item.control} and {item.test}' for item in shape)})" if shape else ""

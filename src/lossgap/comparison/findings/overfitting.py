@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lossgap.comparison.curve import Curve
+from lossgap.comparison.curve import Curve, Value
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.finding import Pair, Result, cause, remark, rule, ruled_out
 from lossgap.comparison.findings import factor
@@ -29,7 +29,9 @@ def overfitting(pair: Pair) -> Result:
     for label, facts in pair.runs:
         if rises[label] is not None:
             yield from _described(pair, label, facts, rises[label] or 0.0)
-    yield from _as_cause(pair, found, known)
+    curves = dict(zip(("control", "test"), (found.control, found.test), strict=True))
+    fell = {label: facts for label, facts in pair.runs if not _train_rose(facts, curves[label])}
+    yield from _as_cause(pair, found, {label: value for label, value in known.items() if label in fell})
 
 
 def _rise(pair: Pair, label: str, facts: Facts) -> float | None:
@@ -68,18 +70,33 @@ def _described(pair: Pair, label: str, facts: Facts, up: float) -> Result:
     )
 
 
-def _train(facts: Facts, curve: Curve) -> str:
-    """What the train split did meanwhile."""
+def _meanwhile(facts: Facts, curve: Curve) -> tuple[Value, Value] | None:
+    """The train split's loss where val was best and where it ends; None where a log lacks one."""
     train = facts.train_eval
     before, after = (train.at(curve.best.iter), train.at(curve.last.iter)) if train is not None else (None, None)
-    if before is None or after is None:
+    return None if before is None or after is None else (before, after)
+
+
+def _train_rose(facts: Facts, curve: Curve) -> bool:
+    """Whether the train loss rises with val: a run that diverges, and does not overfit."""
+    values = _meanwhile(facts, curve)
+    return values is not None and values[1].value > values[0].value
+
+
+def _train(facts: Facts, curve: Curve) -> str:
+    """What the train split did meanwhile."""
+    values = _meanwhile(facts, curve)
+    if values is None:
         return ""
+    before, after = values
     if after.value < before.value:
         return f" Its train loss fell from {before.value:.4f} to {after.value:.4f} meanwhile: it overfits."
     return f" Its train loss rose too, from {before.value:.4f} to {after.value:.4f}: that is no overfitting."
 
 
 def _as_cause(pair: Pair, found: Metric, rises: dict[str, float]) -> Result:
+    if not rises:
+        return
     effect = rises.get("test", 0.0) - rises.get("control", 0.0)
     last, best = pair.alignment.gap("last"), pair.alignment.gap("best")
     if last is None or abs(effect) <= max(LEAST, ERRORS * max(factor.evaluation_error(pair, name) for name in rises)):
