@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -105,6 +105,7 @@ def test_the_tolerance_is_well_above_what_rounding_does(dtype: torch.dtype) -> N
     scale=st.sampled_from([0.01, 1.0]),
     gap=st.floats(0.0, 4.0),
 )
+@example(seed=79, top_k=None, scale=0.01, gap=2.0)  # logits so small that the race's own rounding decides
 @hypothesis_settings(max_examples=300, deadline=None)
 def test_a_winner_without_doubt_wins_whatever_the_rounding(
     seed: int, top_k: int | None, scale: float, gap: float
