@@ -2,6 +2,7 @@
 # make test       format check, lint, types and the tests
 # make test-slow  the tests that take minutes
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
+# make truth      train the bank of known effects, and write docs/explain-calibration.md (half an hour)
 #
 # Each makes .venv first, from requirements.lock; the second time that takes no time.
 #   PYTHON=python3.12   the Python (3.11 or newer) that .venv is made with
@@ -22,7 +23,7 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-slow gallery venv FORCE
+.PHONY: run test test-slow gallery truth venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -47,6 +48,10 @@ test-slow: $(DONE)
 
 gallery: $(DONE)
 	PYTHONPATH=tests $(PY) -m gallery.score docs/gallery.md
+
+truth: $(DONE)
+	PYTHONPATH=tests $(PY) -m attribution.truth.make_bank
+	PYTHONPATH=tests $(PY) -m attribution.truth.calibrate docs/explain-calibration.md
 
 venv: $(DONE)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lossgap.api import sample, train
+    from lossgap.api import canary, explain, record, replay, sample, train
+    from lossgap.attribution.explanation import Explanation
     from lossgap.comparison.compare import compare
     from lossgap.comparison.comparison import Comparison
     from lossgap.config import TrainConfig
@@ -18,26 +19,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "LossgapError",
     "LossgapWarning",
     "Run",
     "TrainConfig",
+    "canary",
     "compare",
+    "explain",
     "load_run",
     "open_corpus",
+    "record",
+    "replay",
     "sample",
     "train",
 ]
 
 _HOMES = {
     "Comparison": "lossgap.comparison.comparison",
+    "Explanation": "lossgap.attribution.explanation",
     "LossgapError": "lossgap.errors",
     "LossgapWarning": "lossgap.errors",
     "Run": "lossgap.runs.run",
     "TrainConfig": "lossgap.config",
+    "canary": "lossgap.api",
     "compare": "lossgap.comparison.compare",
+    "explain": "lossgap.api",
     "load_run": "lossgap.runs.readers.source",
     "open_corpus": "lossgap.corpus",
+    "record": "lossgap.api",
+    "replay": "lossgap.api",
     "sample": "lossgap.api",
     "train": "lossgap.api",
 }

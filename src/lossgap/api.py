@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from lossgap.config_file import resolve_arguments
 from lossgap.runs.run import Run
 from lossgap.settings import Given
 
 if TYPE_CHECKING:
+    from lossgap.attribution.explain import Executors, Prepared
+    from lossgap.attribution.explanation import Explanation
+    from lossgap.parity.canary import Canary
+    from lossgap.parity.record import Recorded
+    from lossgap.parity.replay_result import Replay
     from lossgap.sampling import Samples
 
 
@@ -57,4 +62,160 @@ def sample(
         seed=seed,
         device=device,
         dtype=dtype,
+    )
+
+
+def prepare_explanation(
+    control: Run | str | Path,
+    test: Run | str | Path,
+    *,
+    budget: str = "20m",
+    margin: float = 0.01,
+    coordinates: Literal["iterations", "tokens"] = "iterations",
+    factor: Mapping[str, Sequence[str]] | None = None,
+    screen: bool = False,
+    scale: str = "1",
+    seed: int = 1,
+    device: str = "auto",
+    workers: int = 0,
+    threads: int = 1,
+    executor: Literal["local", "ray"] = "local",
+    address: str = "",
+    runner: str = "",
+    reader: str = "nanogpt",
+    seed_arg: str = "",
+    override_form: str = "--{key}={value}",
+    runner_folder: str | Path = ".",
+    time_limit: float | None = None,
+    sources: tuple[str, str] | None = None,
+) -> Prepared:
+    """The experiment that `explain` would run, with its price; trains nothing but a few iterations to time them.
+
+    `prepared.price` says what it takes; `prepared.run(watch)` runs it. Arguments as in `lossgap explain --help`. Raises
+    LossgapError for what the caller can mend.
+    """
+    from lossgap.attribution.explain import Asked, prepare
+    from lossgap.attribution.local import LocalExecutor
+    from lossgap.attribution.runner import Runner
+
+    asked = Asked(
+        budget=budget,
+        margin=margin,
+        coordinates=coordinates,
+        factor=dict(factor or {}),
+        scale=scale,
+        seed=seed,
+        screen=screen,
+        device=device,
+        workers=workers,
+        threads=threads,
+    )
+    started: Executors = LocalExecutor
+    if executor == "ray":
+        from lossgap.attribution.ray_executor import ray_executor
+
+        started = ray_executor(address or None)
+    trainer = None
+    if runner:
+        trainer = Runner.parse(
+            runner,
+            reader=reader,
+            seed_arg=seed_arg,
+            override_form=override_form,
+            folder=runner_folder,
+            time_limit=time_limit,
+        )
+    return prepare(control, test, asked, sources=sources, executor=started, runner=trainer)
+
+
+def explain(control: Run | str | Path, test: Run | str | Path, **asked: Any) -> Explanation:
+    """Divide the gap between two runs among its causes, by training mixtures of the two recipes within a budget.
+
+    `asked` are the arguments of `prepare_explanation`. Runs without asking and without a word. Raises LossgapError for
+    what the caller can mend; KeyboardInterrupt after Ctrl-C before a seed was complete.
+    """
+    return prepare_explanation(control, test, **asked).run(lambda ended: None)
+
+
+def record(
+    *configs: str | Path,
+    iters: int = 50,
+    start: str | Path | None = None,
+    out: str | Path = "bundle.lossgap",
+    checkpoints: int = 2,
+    overwrite: bool = False,
+    **settings: object,
+) -> Recorded:
+    """Record a stretch of a training as a bundle; the same as `lossgap record RUN_OR_CONFIG --from START -o OUT`.
+
+    `configs` are one run folder or checkpoint, or presets and config files; `settings` are `TrainConfig` fields and win
+    over them. The bundle holds text of the corpus. Raises LossgapError for what the caller can mend.
+    """
+    from lossgap.parity.record import read_given
+    from lossgap.parity.record import record as record_given
+
+    given = read_given([str(config) for config in configs])
+    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
+    merged = Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
+    return record_given(
+        merged,
+        Path(out),
+        iters=iters,
+        start="" if start is None else str(start),
+        checkpoints=checkpoints,
+        overwrite=overwrite,
+    )
+
+
+def canary(*configs: str | Path, **settings: object) -> Canary:
+    """The operations of a run at its own shapes on this device, against float64; the same as `lossgap canary`.
+
+    `configs` are one run folder or checkpoint, or presets and config files (none: the laptop recipe); `settings` are
+    `TrainConfig` fields and win over them. `canary(...).faults` is empty where all is well. Raises LossgapError for
+    what the caller can mend.
+    """
+    from lossgap.parity.canary import canary as check_given
+    from lossgap.parity.record import read_given
+
+    given = read_given([str(config) for config in configs] or ["shakespeare_char_cpu"])
+    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
+    return check_given(Given({**given.values, **settings}, sources, given.positionals, echo=given.echo))
+
+
+def replay(
+    bundle: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    compile: bool | None = None,
+    attention: str = "auto",
+    adamw: str = "auto",
+    threads: int = 0,
+    tf32: bool | None = None,
+    iters: int = 0,
+    twins: int = 8,
+    margin: float = 0.01,
+) -> Replay:
+    """Repeat a recorded stretch here, and tell the hardware from everything else; the same as `lossgap replay`.
+
+    `replay(...).verdict` is different, equivalent, inconclusive or not-comparable. Nothing in the bundle is executed.
+    Raises LossgapError for what the caller can mend (a damaged bundle, a device that is not here).
+    """
+    from lossgap.parity.replay import Asked
+    from lossgap.parity.replay import replay as replay_asked
+
+    return replay_asked(
+        bundle,
+        Asked(
+            device=device,
+            dtype=dtype,
+            compile=compile,
+            attention=attention,
+            adamw=adamw,
+            threads=threads,
+            tf32=tf32,
+            iters=iters,
+            twins=twins,
+            margin=margin,
+        ),
     )

@@ -91,6 +91,11 @@ class TrainConfig:
         "sampled", "evaluation: sampled draws eval_iters batches, exact scores every token once", meaning=False
     )
     final_eval: bool = setting(True, "exact losses of the final state", meaning=False)
+    canary: bool = setting(
+        False,
+        "first hold this device's kernels at the run's shapes against float64; do not train if one is out of bounds",
+        meaning=False,
+    )
     resume: str = setting(
         "", "continue from a run folder, our checkpoint or nanoGPT's ckpt.pt; empty is off", meaning=False
     )

@@ -6,6 +6,7 @@ LossgapError            anything that the user can mend; the command line exits 
 +-- CheckpointError     missing, torn, tampered or unfitting checkpoint
 +-- RunFolderError      an output folder that is in use, used up or unreadable
 +-- TrainingError       a training that cannot go on (loss not finite, disk full)
++-- BundleError         a recorded stretch: missing, damaged, of another version, or impossible to make
 +-- MachineError        a device or kernel that was asked for and is not there
 """
 
@@ -47,6 +48,10 @@ class RunFolderError(LossgapError):
 
 class TrainingError(LossgapError):
     """A training that cannot go on."""
+
+
+class BundleError(LossgapError):
+    """A recorded stretch that is missing, damaged, of another version, or cannot be made."""
 
 
 class MachineError(LossgapError):

@@ -45,6 +45,8 @@ class Purpose(IntEnum):
     EVAL_TRAIN = 3
     EVAL_VAL = 4
     DROPOUT = 5
+    ORDER = 6
+    TWINS = 7
 
 
 def words(seed: int, purpose: Purpose, stream: int, count: int, first: int = 0) -> UInt64:

@@ -302,12 +302,34 @@ def test_optimizer_settings_are_those_of_the_new_start(half: Path, command: Comm
 
 def test_a_rise_of_the_learning_rate_is_said(half: Path, command: Command) -> None:
     ended = command("train", f"--resume={half}", "--max_iters=30", "--lr_decay_iters=200")
-    assert "the learning rate rises again at the seam" in ended.err
+    first, *_ = ended.err.splitlines()
+    assert "the learning rate rises again at iteration 13" in first
+    assert first.endswith("[rate-rises-again]")
+    assert "lr_decay_iters=200, was 20" in first
     shutil.rmtree(half)
 
 
 def test_a_learning_rate_that_goes_on_is_not_said(half: Path, command: Command) -> None:
-    assert "rises" not in command("train", f"--resume={half}", "--max_iters=14").err
+    ended = command("train", f"--resume={half}", "--max_iters=14")
+    assert "rate-rises-again" not in ended.err
+    assert "decay-already-over" not in ended.err
+
+
+def test_more_iterations_after_the_decay_are_said(train: Command, command: Command) -> None:
+    assert train("run", max_iters=6, lr_decay_iters=6).code == 0
+    first, *_ = command("train", "--resume=run", "--max_iters=9").err.splitlines()
+    assert first.endswith("[decay-already-over]")
+    assert "the 3 iterations from here run at min_lr" in first
+    assert train("planned", max_iters=8, lr_decay_iters=6).code == 0
+    assert "decay-already-over" not in command("train", "--resume=planned/ckpt-000005.pt", "--max_iters=8").err
+
+
+def test_continuations_tell_the_checkpoint_by_its_digest(half: Path, command: Command) -> None:
+    shutil.copytree(half, "copy")
+    for folder in (half, Path("copy")):
+        assert command("train", f"--resume={folder}", "--max_iters=14", "--threads=1").code == 0
+    [[first], [second]] = [seams(folder)[-1:] for folder in (half, Path("copy"))]
+    assert first["digest"] == second["digest"] != ""
 
 
 @pytest.mark.parametrize(("first", "second"), [("float32", "float16"), ("float16", "float32"), ("float16", "float16")])

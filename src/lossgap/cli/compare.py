@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0
     options = build(Options, given)
-    runs = _load(given, said)
+    runs = load(given, said)
     comparisons = _compare(given.positionals, runs, options)
     _render(comparisons, options)
     from lossgap.comparison.comparison import exit_code
@@ -79,12 +79,13 @@ def main(argv: Sequence[str]) -> int:
     return exit_code(comparisons)
 
 
-def _load(given: Given, said: Mapping[str, About]) -> list[Run]:
+def load(given: Given, said: Mapping[str, About], command: str = "compare") -> list[Run]:
+    """The runs that were named, with what was said of each. Raises ConfigError and what reading raises."""
     from lossgap.runs.readers.source import load_run
 
     named = given.positionals
     if len(named) < 2:
-        advice = "give a control and a test: lossgap compare CONTROL TEST"
+        advice = f"give a control and a test: lossgap {command} CONTROL TEST"
         raise ConfigError("too-few-runs", f"{len(named)} of at least 2 runs; {advice}")
     if named.count("-") > 1:
         raise ConfigError("stdin-twice", "the standard input can be read once; give a file for the other run")

@@ -21,6 +21,10 @@ COMMANDS = {
     "sample": "text from one checkpoint, or from several side by side",
     "read": "what a log or a run folder contains",
     "compare": "what differs between two runs, how big the gap is, and which causes the evidence supports",
+    "explain": "divide the gap between two runs among its causes, by controlled experiments",
+    "record": "a stretch of a training as a bundle, to be repeated on another machine",
+    "replay": "repeat a recorded stretch here, and tell the hardware and its numerics from everything else",
+    "canary": "this device's kernels at a run's shapes against float64, in seconds",
     "runs": "list the runs in a folder",
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }

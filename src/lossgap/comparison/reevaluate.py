@@ -276,6 +276,11 @@ def _numerics() -> Numerics:
 
 def summed_loss(model: GPT, tokens: Tokens, windows: Windows, numerics: Numerics) -> float:
     """The cross-entropies of all targets of `windows` on `tokens`, in nats, summed in float64."""
+    return math.fsum(window_losses(model, tokens, windows, numerics))
+
+
+def window_losses(model: GPT, tokens: Tokens, windows: Windows, numerics: Numerics) -> list[float]:
+    """The cross-entropies of each window's targets, in nats, summed in float64; by length, then in order."""
     import torch
     import torch.nn.functional as F
 
@@ -295,7 +300,7 @@ def summed_loss(model: GPT, tokens: Tokens, windows: Windows, numerics: Numerics
                 logits = model.lm_head(hidden).flatten(0, 1).float()
                 losses_BT = F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
                 losses += losses_BT.cpu().double().sum(1).tolist()  # cpu(): MPS has no float64
-    return math.fsum(losses)
+    return losses
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def states(facts: Facts, side: str, alignment: Alignment) -> Mapping[Which, Stat
 
     if run.format == "checkpoint":
         found = checkpoints.find(run.path)
-        alone = State(found=_loaded(found), reported=_said_by(found))
+        alone = State(found=loaded(found), reported=_said_by(found))
         return {"last": alone, "best": alone}
     files = {
         iteration: path
@@ -106,7 +106,7 @@ def _of_folder(facts: Facts, side: str, alignment: Alignment, files: Mapping[int
     at_last = max(files)
     if last.reported is not None and int(last.reported.iter) in files:
         at_last = int(last.reported.iter)
-    end = replace(last, found=_loaded(checkpoints.load(files[at_last])))
+    end = replace(last, found=loaded(checkpoints.load(files[at_last])))
     if best.reported is None:
         return {"last": end, "best": State(why=f"{side}'s record has no val loss during the training")}
     at_best = int(best.reported.iter)
@@ -115,7 +115,7 @@ def _of_folder(facts: Facts, side: str, alignment: Alignment, files: Mapping[int
     if at_best not in files:
         why = f"{side} has no checkpoint of iteration {at_best}, where its best val loss is"
         return {"last": end, "best": State(why=why)}
-    return {"last": end, "best": replace(best, found=_loaded(checkpoints.load(files[at_best])))}
+    return {"last": end, "best": replace(best, found=loaded(checkpoints.load(files[at_best])))}
 
 
 def _reported(facts: Facts, side: str, alignment: Alignment, of: Which) -> State:
@@ -138,7 +138,8 @@ def _said_by(found: Checkpoint) -> Value | None:
     return Value(value=loss, iter=float(found.iter_num)) if own and math.isfinite(loss) and loss < _BEFORE_ANY else None
 
 
-def _loaded(found: Checkpoint) -> Loaded:
+def loaded(found: Checkpoint) -> Loaded:
+    """The model of a verified checkpoint; its optimizer is given up. Raises CheckpointError (`bad-checkpoint`)."""
     from lossgap.gpt import GPT, GPTConfig
     from lossgap.training import checkpoint as checkpoints
 

@@ -53,7 +53,12 @@ def token_window(tokens: Tokens, starts: Int64s, length: int) -> tuple[Int64s, I
     # A plain view of the memory map: indexing the subclass costs more than the reading.
     window = np.asarray(tokens)[places]
     forget_pages(tokens)
-    return window[:, :-1].astype(np.int64), window[:, 1:].astype(np.int64)
+    return inputs_and_targets(window)
+
+
+def inputs_and_targets(windows: npt.NDArray[np.integer]) -> tuple[Int64s, Int64s]:
+    """Inputs x (..., T) and targets y (..., T), one token further on, of windows (..., T + 1); contiguous int64."""
+    return windows[..., :-1].astype(np.int64), windows[..., 1:].astype(np.int64)
 
 
 def exact_windows(n_tokens: int, length: int) -> tuple[Int64s, Int64s]:

@@ -39,9 +39,9 @@ CROWDED = 0.08
 """Of the height: a label nearer than this to the other curve moves away from it."""
 SCALES = ("linear", "log")
 VEGA_LITE = "6.4"
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 THEMES: dict[str, dict[str, str]] = {
     # Blue and vermilion keep apart for all common kinds of colour blindness; shapes and dashes say it again.
     "light": {
@@ -81,7 +81,7 @@ def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "", titled: boo
     if rates:
         parts.append(_rates(_x(axis, label)))
     return {
-        "$schema": _SCHEMA,
+        "$schema": SCHEMA,
         "data": {"name": f"lines{suffix}"},
         "vconcat": parts,
         "spacing": 10,
@@ -182,7 +182,7 @@ def config(theme: str) -> Json:
     }
     return {
         "background": None,
-        "font": _FONT,
+        "font": FONT,
         "aria": False,
         "view": {"stroke": None},
         "axis": axis,
@@ -349,15 +349,13 @@ def png(comparisons: Sequence[Comparison], axis: Name = "iterations", scale: str
 
     Raises LossgapError `no-chart` if none of them has a loss that both runs share, `chart-failed` if drawing fails.
     """
-    import vl_convert
-
     drawn = [(found, curves(found)) for found in comparisons]
     parts = [_image_part(found, item, axis, scale, str(n)) for n, (found, item) in enumerate(drawn) if not item.why]
     if not parts:
         why = "; ".join(dict.fromkeys(item.why for _, item in drawn))
         raise LossgapError("no-chart", f"there is nothing to draw: {why}")
     whole: Json = {
-        "$schema": _SCHEMA,
+        "$schema": SCHEMA,
         "vconcat": [part for part, _ in parts],
         "spacing": 40,
         "padding": 16,
@@ -365,6 +363,13 @@ def png(comparisons: Sequence[Comparison], axis: Name = "iterations", scale: str
         "datasets": {name: rows for _, sets in parts for name, rows in sets.items()},
         "config": config("light") | {"background": "white"},
     }
+    return rendered(whole)
+
+
+def rendered(whole: Json) -> bytes:
+    """A specification with its data as a PNG, two pixels to a point. Raises LossgapError `chart-failed`."""
+    import vl_convert
+
     try:
         image = vl_convert.vegalite_to_png(whole, vl_version=VEGA_LITE, scale=2)
     except ValueError as error:

@@ -3,26 +3,21 @@
     page.render([comparison])              # the whole file as text
     page.write([comparison], path)
 
-The file needs no network and asks for none: a content security policy admits its own scripts and styles, by their
-hashes, and nothing else. What comes from a stranger's log reaches the page as escaped text with unprintable characters
-made visible (`_shown` sees every value of the templates), or as a value in JSON. The tables need no JavaScript.
+The file needs no network, and what strangers say is text or a value in JSON: see `shell`. The tables need no
+JavaScript.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
 
-from lossgap import __version__
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
-from lossgap.report import chart, embed, like_for_like, words
+from lossgap.report import chart, embed, like_for_like, shell, words
 from lossgap.report.curves import POINTS, SIDES, Curves, Side, curves
 from lossgap.report.output import put
 from lossgap.report.table import INFERRED, equal, lines
@@ -44,40 +39,16 @@ def render(comparisons: Sequence[Comparison]) -> str:
     """The page of one comparison or several, each against the first run."""
     points = max(100, min(POINTS, ALL_POINTS // max(1, len(comparisons))))
     views = [_view(found, number, len(comparisons), points) for number, found in enumerate(comparisons, 1)]
-    style, script = embed.resource("page.css"), embed.resource("page.js")
-    library = embed.library() if any("data" in view for view in views) else ""
     first = comparisons[0]
     others = [found.test.name for found in comparisons]
-    return (
-        _templates()
-        .get_template("page.html.j2")
-        .render(
-            title=f"{first.control.name} against {', '.join(others)}",
-            version=__version__,
-            policy=embed.policy((library, script) if library else (), (style,)),
-            style=embed.inline(style),
-            script=embed.inline(script),
-            library=embed.inline(library),
-            notice=embed.NOTICE if library else "",
-            views=views,
-        )
+    return shell.page(
+        f"{first.control.name} against {', '.join(others)}",
+        "comparison.html.j2",
+        views,
+        style=("page.css",),
+        script=("drawing.js", "page.js"),
+        drawn=any("data" in view for view in views),
     )
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=FunctionLoader(embed.resource),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=_shown,
-    )
-
-
-def _shown(value: object) -> object:
-    """What a template shows of a value: text with unprintable characters made visible."""
-    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 # ---------------------------------------------------------------------------------------------

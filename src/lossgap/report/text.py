@@ -18,10 +18,9 @@ from lossgap.comparison.finding import Finding
 from lossgap.comparison.metric import Metric
 from lossgap.report import like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
+from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, plain_table
 from lossgap.report.words import visible
 from lossgap.runs.run import Run
-
-_STYLES = {"different": "bold red", "equivalent": "bold green", "inconclusive": "bold yellow", "not-comparable": "bold"}
 
 
 def show(comparisons: Sequence[Comparison], console: Console) -> None:
@@ -37,11 +36,11 @@ def show_short(found: Comparison, console: Console) -> None:
     """Print the table, the gap with its verdict, and the titles of the causes."""
     console.print(_table(found))
     if any(INFERRED in cell for line in lines(found) for cell in (line.control, line.test)):
-        console.print(_joined((f"{INFERRED} inferred, not stated in the record", "dim")))
+        console.print(joined((f"{INFERRED} inferred, not stated in the record", "dim")))
     console.print()
     _gap(found, console)
     for number, item in enumerate(found.causes, 1):
-        console.print(_joined((f"{number}. ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
+        console.print(joined((f"{number}. ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
     console.print()
 
 
@@ -49,16 +48,16 @@ def _show(found: Comparison, console: Console) -> None:
     for side, facts in (("control", found.control), ("test", found.test)):
         run = facts.run
         console.print(
-            _joined((f"{side:<8}", "bold"), (visible(run.name), ""), (f"  {visible(words.origin(run))}", "dim"))
+            joined((f"{side:<8}", "bold"), (visible(run.name), ""), (f"  {visible(words.origin(run))}", "dim"))
         )
         _inferred(run, console)
     console.print()
     console.print(_table(found))
     if any(INFERRED in cell for line in lines(found) for cell in (line.control, line.test)):
-        console.print(_joined((f"{INFERRED} inferred, not stated in the record", "dim")))
+        console.print(joined((f"{INFERRED} inferred, not stated in the record", "dim")))
     same = equal(found)
     if same:
-        console.print(_joined(("Equal in both: ", "dim"), (visible(", ".join(same)), "dim")))
+        console.print(joined(("Equal in both: ", "dim"), (visible(", ".join(same)), "dim")))
     console.print()
     _gap(found, console)
     _like_for_like(found, console)
@@ -70,11 +69,11 @@ def _show(found: Comparison, console: Console) -> None:
 
 def _inferred(run: Run, console: Console) -> None:
     for line in words.inferred(run):
-        _indented(console, line, 9, style="dim")
+        indented(console, line, 9, style="dim")
 
 
 def _table(found: Comparison) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table = plain_table()
     table.add_column("metric", overflow="fold")
     table.add_column("control", justify="right", overflow="fold")
     table.add_column("test", justify="right", overflow="fold")
@@ -95,7 +94,7 @@ def _gap(found: Comparison, console: Console) -> None:
 
     if isinstance(metric, Metric) and gap is not None:
         row("gap", f"{gap:+.4f} {metric.unit} (test minus control), {words.chance(found)}")
-    row("verdict", words.WORDS[verdict.word], _STYLES[verdict.word])
+    row("verdict", words.WORDS[verdict.word], VERDICT_STYLES[verdict.word])
     for reason in verdict.reasons:
         row("", words.sentence(reason))
     if isinstance(metric, Metric):
@@ -112,59 +111,59 @@ def _like_for_like(found: Comparison, console: Console) -> None:
     measured = found.reevaluation
     if measured is None:
         return
-    _heading(console, "like for like")
-    _indented(console, like_for_like.summary(measured), 3)
+    heading(console, "like for like")
+    indented(console, like_for_like.summary(measured), 3)
     for split in like_for_like.splits(measured):
         console.print()
-        _indented(console, split.title, 3)
+        indented(console, split.title, 3)
         if split.cells:
-            table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+            table = plain_table()
             for name in like_for_like.HEADER:
                 table.add_column(name, overflow="fold", justify="left" if name in ("", "evidence") else "right")
             for cells in split.cells:
                 table.add_row(*(Text(visible(cell)) for cell in cells))
             console.print(Padding(table, (0, 0, 0, 3)))
         for note in split.notes:
-            _indented(console, note, 3)
+            indented(console, note, 3)
 
 
 def _findings(found: Comparison, console: Console) -> None:
     if found.causes:
-        _heading(console, "causes, strongest first")
+        heading(console, "causes, strongest first")
         for number, item in enumerate(found.causes, 1):
             _finding(console, item, f"{number}. ")
     elif found.verdict.is_gap:
-        _heading(console, "causes")
-        _indented(console, "None that these two records support.", 3)
+        heading(console, "causes")
+        indented(console, "None that these two records support.", 3)
     if found.remarks:
-        _heading(console, "remarks")
+        heading(console, "remarks")
         for item in found.remarks:
             _finding(console, item, "-  ")
 
 
 def _finding(console: Console, item: Finding, bullet: str) -> None:
     level = f"{item.strength}, {item.evidence}" if item.role == "cause" else item.evidence
-    head = _joined((bullet, ""), (visible(item.title), "bold"), (f"  [{level}]", "dim"))
+    head = joined((bullet, ""), (visible(item.title), "bold"), (f"  [{level}]", "dim"))
     console.print(head)
-    _indented(console, item.text, 3)
+    indented(console, item.text, 3)
     if item.settle:
-        _indented(console, f"To settle it: {item.settle}", 3)
+        indented(console, f"To settle it: {item.settle}", 3)
 
 
 def _ruled_out(found: Comparison, console: Console) -> None:
     if found.ruled_out:
-        _heading(console, "ruled out")
+        heading(console, "ruled out")
         for item in found.ruled_out:
-            console.print(_joined(("-  ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
-            _indented(console, item.text, 3)
+            console.print(joined(("-  ", ""), (visible(item.title), "bold"), (f"  [{item.evidence}]", "dim")))
+            indented(console, item.text, 3)
 
 
 def _settings(found: Comparison, console: Console) -> None:
     settings = found.settings
     meaningful = settings.differ_in_meaning
     if meaningful:
-        _heading(console, "settings that differ")
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        heading(console, "settings that differ")
+        table = plain_table()
         for name in ("setting", "control", "test", "factor"):
             table.add_column(name, overflow="fold")
         for item in meaningful:
@@ -173,37 +172,20 @@ def _settings(found: Comparison, console: Console) -> None:
         console.print(Padding(table, (0, 0, 0, 3)))
     others = [item.name for item in settings.differ if not item.meaning]
     if others:
-        _indented(console, f"Also, without effect on the training: {', '.join(others)}.", 3)
+        indented(console, f"Also, without effect on the training: {', '.join(others)}.", 3)
     for side, items in (("control", settings.only_control), ("test", settings.only_test)):
         lone = [item for item in items if item.meaning]
         if lone:
             names = ", ".join(item.name for item in lone[:12])
             more = f" and {len(lone) - 12} more" if len(lone) > 12 else ""
-            _indented(console, f"Known of {side} only: {names}{more}.", 3)
+            indented(console, f"Known of {side} only: {names}{more}.", 3)
 
 
 def _next(found: Comparison, console: Console) -> None:
     if found.verdict.settle or found.next:
-        _heading(console, "next")
+        heading(console, "next")
     if found.verdict.settle:
-        _indented(console, found.verdict.settle, 3)
+        indented(console, found.verdict.settle, 3)
     for step in found.next:
-        _indented(console, f"{words.sentence(step.why)}", 3)
-        # On one line, however long: a command is copied.
-        console.print(Text("   $ " + visible(step.command), style="cyan"), soft_wrap=True)
-
-
-# ---------------------------------------------------------------------------------------------
-
-
-def _heading(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"))
-
-
-def _indented(console: Console, text: str, by: int, style: str = "") -> None:
-    console.print(Padding(Text(visible(text), style=style), (0, 0, 0, by)))
-
-
-def _joined(*parts: tuple[str, str]) -> Text:
-    return Text.assemble(*parts)
+        indented(console, f"{words.sentence(step.why)}", 3)
+        command(console, step.command)

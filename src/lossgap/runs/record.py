@@ -141,13 +141,16 @@ class RunRecord:
         why: str,
         exact: bool,
         note: str = "",
+        digest: str = "",
     ) -> None:
         """Record that iteration `at` onwards ran from `source` (a path or a run) with other settings.
 
         `changed` holds {setting, before, after}; `exact` says whether the continuation is bit-equal to an
-        uninterrupted run, `note` why it is not.
+        uninterrupted run, `note` why it is not. `digest` is the checkpoint's: two runs that tell the same one continue
+        the same state.
         """
         seam = {"iter": at, "from": source, "changed": list(changed), "why": why, "exact": exact, "note": note}
+        seam |= {"digest": digest} if digest else {}
         self.update(seams=[*self._listed("seams"), seam])
 
     def add_notice(self, notice: str) -> None:

@@ -68,7 +68,7 @@ class Evaluator:
         Standard error: sd of the batch means / sqrt(eval_iters). Raises CorpusError for a split that is too small.
         """
         start = time.perf_counter()
-        with _evaluating(model, self.numerics):
+        with evaluating(model, self.numerics):
             train = self._sampled_split(model, draws, "train", eval_iters, batch_size)
             val = self._sampled_split(model, draws, "val", eval_iters, batch_size)
         return _evaluation(iteration, "sampled", train, val, model.config.block_size, eval_iters, start)
@@ -81,7 +81,7 @@ class Evaluator:
         """
         start = time.perf_counter()
         context = context or model.config.block_size
-        with _evaluating(model, self.numerics):
+        with evaluating(model, self.numerics):
             val = self._exact_val(model, context)
             starts = evenly_spaced_windows(len(self.corpus.train), context, val.windows)
             losses = self._window_losses(model, self.corpus.train, starts, context)
@@ -98,10 +98,7 @@ class Evaluator:
             _, loss = model(*self._windows(tokens, starts, T))
             means.append(float(loss))
         means = distributed.interleaved(means)
-        # float32, as nanoGPT averages them, so that the fourth printed digit never rounds another way.
-        return Mean(
-            float(torch.tensor(means, dtype=torch.float32).mean()), standard_error(means), eval_iters * batch_size
-        )
+        return Mean(mean_loss(means), standard_error(means), eval_iters * batch_size)
 
     def _exact_val(self, model: GPT, context: int) -> Mean:
         tokens = self.corpus.val
@@ -134,8 +131,14 @@ class Evaluator:
         return torch.from_numpy(x).to(self.numerics.device), torch.from_numpy(y).to(self.numerics.device)
 
 
+def mean_loss(means: Sequence[float]) -> float:
+    """The mean of the batches' losses in float32, as nanoGPT has it, so that no printed digit rounds another way."""
+    return float(torch.tensor(means, dtype=torch.float32).mean())
+
+
 @contextmanager
-def _evaluating(model: GPT, numerics: Numerics) -> Iterator[None]:
+def evaluating(model: GPT, numerics: Numerics) -> Iterator[None]:
+    """Evaluation mode, no gradients, the numerics' autocast; the model's mode is put back."""
     training = model.training
     model.eval()
     try:

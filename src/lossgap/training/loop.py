@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from lossgap.config import TrainConfig
 from lossgap.errors import TrainingError
@@ -28,6 +26,7 @@ from lossgap.training.progress import Progress
 from lossgap.training.schedule import learning_rate
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import Tracker
+from lossgap.training.update import accumulate, apply
 
 SETTLING = 5
 """Iterations of a process before its MFU counts, as in nanoGPT."""
@@ -181,35 +180,9 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.draws.before_update(self.state.iteration, self.share.rank)
-        steps = self.share.micro_steps
-        micro_losses = []
-        for micro_step in range(steps):
-            batch = self.batches.take()
-            with self._gradients_travel(micro_step == steps - 1):
-                with self.numerics.autocast():
-                    _, loss = self.step_model(batch.x, batch.y, batch.keys)
-                    loss = loss / steps
-                self.batches.prefetch()
-                self.scaler.scale(loss).backward()
-            micro_losses.append(loss.detach())
-        self.scaler.unscale_(self.optimizer)
-        grad_norm = self._clip()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        return _Pending(self.state.iteration, self.draws.iter_loss(torch.stack(micro_losses)), grad_norm, lr)
-
-    def _gradients_travel(self, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Between processes, gradients are averaged once an update: after the last micro-batch."""
-        if isinstance(self.step_model, DistributedDataParallel) and not last:
-            return self.step_model.no_sync()
-        return contextlib.nullcontext()
-
-    def _clip(self) -> Tensor:
-        parameters = list(self.model.parameters())
-        if self.config.grad_clip > 0:
-            return nn.utils.clip_grad_norm_(parameters, self.config.grad_clip).detach()
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]).detach()
+        micro_losses = accumulate(self.step_model, self.batches, self.numerics, self.scaler, self.share.micro_steps)
+        grad_norm = apply(self.model, self.optimizer, self.scaler, self.config.grad_clip)
+        return _Pending(self.state.iteration, self.draws.iter_loss(micro_losses), grad_norm, lr)
 
     def _due_to_flush(self) -> bool:
         """Reading a loss waits for the device: on a CPU it costs nothing, elsewhere it is done at `log_interval`."""

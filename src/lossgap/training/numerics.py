@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -172,6 +173,15 @@ def _check_nanogpt(config: TrainConfig, numerics: Numerics, world_size: int) -> 
             "--rng=nanogpt reproduces nanoGPT in one process on a CPU, in float32, eager, with torch's own attention "
             f"and dropout; it needs {' '.join(wrong)}",
         )
+
+
+def before_cuda(deterministic: bool, device: str) -> None:
+    """To be called before the first product on a device: cuBLAS reads its workspace setting once, at its start.
+
+    Without it, it is not deterministic, and torch refuses to compute.
+    """
+    if deterministic and device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Start:
     """The run folder whose earlier rows begin this run's record; None for a fresh or continued run."""
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[tuple[str, str], ...] = ()
+    """Slug and text of what the user may not have meant, to be warned of before the start."""
     afresh: bool = False
     """Whether a resume was asked for in a folder that has no checkpoint: what is there was never finished."""
     given_before: Mapping[str, object] = field(default_factory=dict)
@@ -159,7 +161,8 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
         branch_of=branch_of,
         changes=changes,
         given_before=as_mapping(found.part("record").get("given")),
-        notes=tuple(_notes(before, config, found, changes, branch_of)),
+        notes=tuple(_notes(config, found, changes, branch_of)),
+        doubts=tuple(_doubts(before, config, found.iter_num)),
     )
 
 
@@ -248,23 +251,42 @@ def _newest_iteration(folder: Path, at_least: int) -> int:
     return next(whole, at_least)
 
 
-def _notes(
-    before: TrainConfig, config: TrainConfig, found: Checkpoint, changes: tuple[Change, ...], branch_of: Path | None
-) -> list[str]:
+def _notes(config: TrainConfig, found: Checkpoint, changes: tuple[Change, ...], branch_of: Path | None) -> list[str]:
     iteration = found.iter_num
     notes = [f"continuing from iteration {iteration} of {shown(found.path)} in {config.out_dir}"]
     if branch_of is not None:
         notes.append(f"{shown(branch_of)} keeps what it holds after iteration {iteration}")
     notes += [f"changed from here on: {change.setting} = {change.after} (was {change.before})" for change in changes]
-    if iteration <= config.max_iters:
-        was = learning_rate(before, min(max(iteration - 1, 0), before.max_iters))
-        rate = learning_rate(config, iteration)
-        if iteration > 0 and rate > 1.05 * was and iteration > config.warmup_iters:
-            notes.append(
-                f"the learning rate rises again at the seam: {was:.3g} before it, {rate:.3g} after it "
-                f"(lr_decay_iters={config.lr_decay_iters}, was {before.lr_decay_iters})"
-            )
     return notes
+
+
+def _doubts(before: TrainConfig, config: TrainConfig, iteration: int) -> Iterator[tuple[str, str]]:
+    """What the learning rate does from `iteration` on that a schedule in one go would not do."""
+    more = config.max_iters + 1 - iteration
+    if more <= 0 or iteration == 0 or not config.decay_lr:
+        return
+    was = learning_rate(before, min(iteration - 1, before.max_iters))
+    rate = learning_rate(config, iteration)
+    if rate > 1.05 * was and iteration > config.warmup_iters:
+        yield (
+            "rate-rises-again",
+            f"the learning rate rises again at iteration {iteration}: {was:.3g} before it, {rate:.3g} after it "
+            f"(lr_decay_iters={config.lr_decay_iters}, was {before.lr_decay_iters}); the whole is a run of neither "
+            f"schedule: train {config.max_iters} iterations in one go to compare with such a run",
+        )
+    elif config.lr_decay_iters <= iteration and config.max_iters > before.max_iters >= before.lr_decay_iters:
+        yield (
+            "decay-already-over",
+            f"--max_iters={config.max_iters}: the decay ended at iteration {config.lr_decay_iters}, so the {more} "
+            f"iterations from here run at min_lr={config.min_lr}; --lr_decay_iters={config.max_iters} would stretch "
+            "the decay, and the rate would rise again",
+        )
+
+
+def warn_doubts_of(start: Start) -> None:
+    """Warn, before anything is trained, of what the user may not have meant by this start."""
+    for slug, text in start.doubts:
+        warn(slug, text)
 
 
 def check_vocabulary(found: Checkpoint, corpus: Corpus) -> None:

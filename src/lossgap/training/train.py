@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import signal
 from dataclasses import dataclass
 
@@ -37,9 +36,9 @@ from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.evaluation import Evaluator
 from lossgap.training.loop import Interrupted, Loop, State
-from lossgap.training.numerics import Departure, Numerics, applied, resolve
+from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
 from lossgap.training.progress import Progress, Silence
-from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_inexact
+from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_doubts_of, warn_inexact
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import check_trackers, open_trackers
 
@@ -67,11 +66,12 @@ def train_given(given: Given, progress: Progress) -> Outcome:
         start = plan(given)
         check_trackers(start.config)
     warn_doubts(start.config)
+    warn_doubts_of(start)
     with StopRequest() as stop:
         if _is_finished(start):
             return _finished(start, progress)
         device = resolve_device(start.config.device)
-        _before_cuda(start.config, device.value)
+        before_cuda(start.config.deterministic, device.value)
         with distributed.process_group(start.config.backend, device.value) as (rank, world_size, own_device):
             share = distributed.share(
                 rank, world_size, start.config.batch_size, start.config.gradient_accumulation_steps
@@ -79,12 +79,6 @@ def train_given(given: Given, progress: Progress) -> Outcome:
             numerics, departures = resolve(start.config, own_device, world_size, start.numerics_before)
             with applied(numerics):
                 return _Training(given, start, share, numerics, departures, device.why, progress, stop).run()
-
-
-def _before_cuda(config: TrainConfig, device: str) -> None:
-    """cuBLAS reads its workspace setting once, at its start; without it, it is not deterministic."""
-    if config.deterministic and device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _is_finished(start: Start) -> bool:
@@ -145,6 +139,8 @@ class _Training:
 
     def run(self) -> Outcome:
         """Train, score, and close the record in the state it ended in."""
+        if self.config.canary:
+            self._canary()
         with contextlib.ExitStack() as stack:
             record = self._record(stack)
             loop = self._loop(record)
@@ -178,6 +174,22 @@ class _Training:
             run=read_run(self.start.out_dir),
             train_loss=final.train_loss if final else None,
             val_loss=final.val_loss if final else None,
+        )
+
+    def _canary(self) -> None:
+        """Every process checks the device it will train on, before anything is written."""
+        from lossgap.parity.canary import check, refuse  # only where it is asked for
+
+        found = check(self.config, self.model.config, self.numerics, self.share.micro_batch)
+        problem: LossgapError | None = None
+        try:
+            refuse(found)
+        except LossgapError as error:
+            problem = error
+        if distributed.any_process(1 if problem else 0):
+            raise problem or SystemExit(1)
+        self.progress.note(
+            f"canary: {len(found.checks)} outputs of this device's kernels are within bounds ({found.seconds:.1f} s)"
         )
 
     @property
@@ -323,7 +335,7 @@ class _Training:
                     version=__version__,
                     name=start.out_dir.resolve().name,
                     environment=self.environment,
-                    notices=list(start.notes),
+                    notices=[*start.notes, *(text for _, text in start.doubts)],
                     seams=start.seams_before,
                     **self._parts.record(),
                 )
@@ -354,6 +366,7 @@ class _Training:
                 why="resumed" if self.start.in_place else "branched off",
                 exact=not reason and not changes,
                 note=reason,
+                digest=str(found.lossgap.get("digest", "")),
             )
 
 

@@ -42,6 +42,12 @@ def test_equal_settings_with_other_logged_peaks_are_a_fault() -> None:
     assert "otherwise than set" in ask("learning-rate", _logged(1.9, LAPTOP), test).cause.text
 
 
+def test_a_record_that_begins_after_its_peak_is_no_fault() -> None:
+    late = _logged(2.4, LAPTOP)
+    late = replace(late, iters=late.iters.filter(late.iters["iter"] >= 1000))
+    assert ask("learning-rate", _logged(1.9, LAPTOP), late).silent
+
+
 def test_equal_rates_are_ruled_out_and_unknown_ones_named() -> None:
     assert ask("learning-rate", laptop(), laptop(1.5)).silent
     assert ask("learning-rate", _logged(1.9, LAPTOP), _logged(1.5, LAPTOP)).silent

@@ -95,7 +95,10 @@ def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
 
 def _not_as_set(pair: Pair, stated: float) -> Result:
     """Equal settings, and logged rates that are not."""
-    peaks = [float(table["lr"].to_numpy().max()) for _, facts in pair.runs if (table := _rates(facts)).height >= 5]
+    tables = [table for _, facts in pair.runs if (table := _rates(facts)).height >= 5]
+    if len({int(table["iter"][0]) for table in tables}) > 1:
+        return  # the record of one begins at a checkpoint, after the peak perhaps
+    peaks = [float(table["lr"].to_numpy().max()) for table in tables]
     warm = [facts.warmup_iters.value for _, facts in pair.runs]
     if len(peaks) < 2 or min(peaks) <= 0 or warm[0] != warm[1] or factor.length_ratio(pair) != 1.0:
         return

@@ -1,9 +1,5 @@
-// Draws each comparison's curves from the JSON beside them, and redraws when a control, the width or the theme changes.
-// Text reaches the document as textContent only.
+// Draws each comparison's curves from the JSON beside them, after drawing.js.
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const print = matchMedia("print");
-const wanted = new URLSearchParams(location.hash.slice(1));
 const KINDS = { compared: "", train: "train", iters: "iters", rate: "" };
 const LABEL_WIDTH = 58; // right of the plot, for the names at the ends of the curves
 const NAMES = { iterations: "iteration", tokens: "tokens", passes: "passes", flops: "FLOPs", seconds: "seconds" };
@@ -23,7 +19,7 @@ function figure(article) {
   const slider = reading.querySelector("input");
   const output = reading.querySelector("output");
   const cursor = element("div", "cursor");
-  let view = null, stops = [], drawing = 0;
+  let view = null, stops = [];
 
   function state() {
     const checked = name => form.querySelector(`input[name^="${name}-"]:checked`).value;
@@ -31,31 +27,23 @@ function figure(article) {
     return { axis: checked("axis"), scale: checked("scale"), half: shown("half"), train: shown("train"), iters: shown("iters") };
   }
 
-  async function draw() {
-    const turn = ++drawing, chosen = state();
+  const draw = drawing(plot, data.themes, () => {
+    const chosen = state();
     const spec = structuredClone(data.specs[chosen.axis][chosen.scale]);
     const width = Math.max(120, plot.clientWidth - data.axisWidth - LABEL_WIDTH - 12);
     for (const part of spec.vconcat) part.width = width;
-    spec.autosize = { type: "pad" };
-    spec.padding = { left: 2, right: 4, top: 4, bottom: 4 };
     spec.datasets = rows(data, chosen);
-    spec.config = data.themes[dark.matches && !print.matches ? "dark" : "light"];
-    const place = element("div", "canvas");
-    const made = await vegaEmbed(place, spec, {
-      ast: true, actions: false, defaultStyle: false, renderer: "svg", tooltip: false, hover: false,
-      logLevel: 1, // errors only: a set of marks may be empty, which Vega warns of
-    });
-    if (turn !== drawing) return made.finalize();
-    if (view) view.finalize();
+    return { spec, name: `${chosen.axis} ${chosen.scale}` };
+  }, made => {
+    const chosen = state();
     view = made;
-    plot.replaceChildren(place, cursor);
+    plot.append(cursor);
     stops = readings(data, chosen);
     slider.max = Math.max(0, stops.length - 1);
     slider.value = nearest(stops, Math.min(...compared(data).map(line => Math.max(...line.x[chosen.axis]))));
     reading.hidden = stops.length === 0;
-    plot.dataset.drawn = `${chosen.axis} ${chosen.scale}`;
     read();
-  }
+  });
 
   function read() {
     const at = stops[slider.value];
@@ -78,21 +66,11 @@ function figure(article) {
     read();
   }
 
-  for (const [name, value] of wanted) {
-    const found = [...form.elements].find(item => !item.disabled && (item.type === "radio"
-      ? item.name.startsWith(`${name}-`) && item.value === value : item.name === name));
-    if (found) found.checked = found.type === "radio" || value !== "0";
-  }
-  form.hidden = false;
+  prepare(form);
   form.addEventListener("change", draw);
-  form.addEventListener("submit", event => event.preventDefault());
   slider.addEventListener("input", read);
   plot.addEventListener("pointermove", point);
   plot.addEventListener("pointerdown", point);
-  dark.addEventListener("change", draw);
-  print.addEventListener("change", draw);
-  let width = 0;
-  new ResizeObserver(() => { if (width !== plot.clientWidth) { width = plot.clientWidth; draw(); } }).observe(plot);
 }
 
 // The rows that the specification reads, as `datasets` of chart.py makes them.
@@ -179,13 +157,6 @@ function describe(data, { axis }, x) {
     before = ", ";
   }
   return said;
-}
-
-function element(tag, name, text) {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text !== undefined) made.textContent = text;
-  return made;
 }
 
 for (const article of document.querySelectorAll("article.comparison")) figure(article);

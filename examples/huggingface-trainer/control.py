@@ -1,0 +1,7 @@
+"""What the control's trainer_state.json does not say."""
+
+n_layer = 1
+n_head = 2
+n_embd = 16
+block_size = 16
+learning_rate = 1e-3

@@ -1,0 +1,137 @@
+"""From the results of arms to the division of a gap, checked against what the arms left on the disk.
+
+reported = not_reproduced + measurement + common,   common = contributions + screened_out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lossgap.attribution import measure
+from lossgap.attribution.arm import ArmResult
+from lossgap.attribution.design import together
+from lossgap.attribution.effects import Effects, Floats, Mean, effects, mean, verdict
+from lossgap.attribution.explanation import At, Contribution, Division, Interaction, Quantity
+from lossgap.attribution.factor import Factor
+from lossgap.attribution.gather import Gathered
+from lossgap.errors import TrainingError
+
+TOLERANCE = 1e-9
+"""Nats per token: sums of a few dozen numbers of size 1 in float64 are exact to 1e-14."""
+
+
+def divide(
+    gathered: Gathered, factors: Mapping[str, Factor], at: At, margin: float, reported: Quantity, scaled: bool
+) -> Division:
+    """The division at `last` or `best`. Raises TrainingError `sum-not-gap` through `check`."""
+    design = gathered.design
+    found = effects(design, gathered.games(at))
+    intervals = together(len(found.factors))
+    ends = [[gathered.result(seed, arm) for seed in design.seeds] for arm in (frozenset[str](), design.everything)]
+    common = [np.array([_loss(result, at) for result in side]) for side in ends]
+    own = [np.array([_own(result, at) for result in side]) for side in ends]
+    gains = [one - other for one, other in zip(own, common, strict=True)]
+    own_gap = mean(own[1] - own[0])
+    return Division(
+        at=at,
+        reported=reported,
+        measurement=_quantity(mean(gains[1] - gains[0])),
+        common=_quantity(mean(found.gaps, intervals)),
+        ends=(float(common[0].mean()), float(common[1].mean())),
+        own_context=(float(gains[0].mean()), float(gains[1].mean())),
+        contributions=_contributions(found, factors, margin, intervals),
+        interactions=_interactions(found),
+        not_reproduced=_not_reproduced(reported, own_gap, scaled),
+        screened_out=_quantity(mean(found.dropped))
+        if design.dropped
+        else Quantity(value=0.0, why="nothing was dropped"),
+    )
+
+
+def _contributions(
+    found: Effects, factors: Mapping[str, Factor], margin: float, intervals: int
+) -> tuple[Contribution, ...]:
+    made = []
+    for place, name in enumerate(found.factors):
+        values: Floats = found.contributions[:, place]
+        of_factor = mean(values, intervals)
+        made.append(
+            Contribution(
+                factor=factors[name],
+                value=of_factor.value,
+                ci=of_factor.ci,
+                verdict=verdict(of_factor, margin),
+                per_seed=tuple(values.tolist()),
+                why=of_factor.why,
+            )
+        )
+    return tuple(sorted(made, key=lambda item: -abs(item.value)))
+
+
+def _interactions(found: Effects) -> tuple[Interaction, ...]:
+    made = []
+    for place, pair in enumerate(found.pairs):
+        of_pair = mean(found.interactions[:, place], len(found.pairs))
+        made.append(Interaction(factors=pair, value=of_pair.value, ci=of_pair.ci, why=of_pair.why))
+    return tuple(sorted(made, key=lambda item: -abs(item.value)))
+
+
+def _not_reproduced(reported: Quantity, own_gap: Mean, scaled: bool) -> Quantity:
+    if reported.value is None:
+        return Quantity(value=None, why=reported.why)
+    if scaled:
+        return Quantity(value=None, why="the reported gap is of the true scale, the arms are of a smaller one")
+    interval = None
+    if own_gap.ci is not None:
+        interval = (reported.value - own_gap.ci[1], reported.value - own_gap.ci[0])
+    return Quantity(value=reported.value - own_gap.value, ci=interval, why=own_gap.why)
+
+
+def _quantity(found: Mean) -> Quantity:
+    return Quantity(value=found.value, ci=found.ci, why=found.why)
+
+
+def _loss(result: ArmResult, at: At) -> float:
+    return result.val_loss if at == "last" else result.best_val_loss
+
+
+def _own(result: ArmResult, at: At) -> float:
+    return result.own_val_loss if at == "last" else result.own_best_val_loss
+
+
+def check(division: Division, gathered: Gathered, root: Path) -> None:
+    """The parts against the gap, each from its own source.
+
+    The contributions come from the results in memory; the gap is taken anew from what the end arms left on the disk,
+    under their digests, and every other arm is compared with its own. Raises TrainingError `sum-not-gap`, naming the
+    arm or the difference.
+    """
+    kept: dict[str, ArmResult] = {}
+    for (seed, switched), arm in gathered.arms.items():
+        if seed not in gathered.design.seeds:
+            continue
+        found = measure.stored(arm.key, root)
+        used = gathered.results[arm.key]
+        if found is None or _loss(found, division.at) != _loss(used, division.at):
+            name = ", ".join(sorted(switched)) or "none"
+            raise TrainingError(
+                "sum-not-gap",
+                f"the arm of seed {seed} with these factors switched: {name} is not what it left in "
+                f"{measure.arm_folder(arm.key, root)}: remove that folder, and run the same command again",
+            )
+        kept[arm.key] = found
+    gaps = []
+    for seed in gathered.design.seeds:
+        control, test = (kept[gathered.arms[seed, end].key] for end in (frozenset[str](), gathered.design.everything))
+        gaps.append(_loss(test, division.at) - _loss(control, division.at))
+    parts = sum(item.value for item in division.contributions) + (division.screened_out.value or 0.0)
+    difference = parts - sum(gaps) / len(gaps)
+    if not abs(difference) <= TOLERANCE:
+        raise TrainingError(
+            "sum-not-gap",
+            f"the contributions ({division.at}) differ from the gap of the re-trained ends by {difference:.3g}, more "
+            f"than {TOLERANCE:g}: this is a fault of lossgap; please report it with the command",
+        )

@@ -1,0 +1,305 @@
+"""`explain`: from two runs and a budget to the division of their gap. What runs is known, and priced, before it runs.
+
+    prepared = prepare("shakespeare_char_cpu", "shakespeare_char", Asked(budget="20m", scale="auto"))
+    prepared.price                      # arms, seeds, minutes, the smallest contribution that can be resolved
+    explanation = prepared.run(watch)   # trains what is not cached
+
+The same command later is the same experiment, and goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lossgap.attribution import budget as budgets
+from lossgap.attribution import design as designs
+from lossgap.attribution import scale as scales
+from lossgap.attribution.arm import Arm
+from lossgap.attribution.design import Design, Switched
+from lossgap.attribution.divide import check, divide
+from lossgap.attribution.effects import effects, mean
+from lossgap.attribution.ends import Ends, ends
+from lossgap.attribution.executor import Executor
+from lossgap.attribution.explanation import (
+    ArmRow,
+    At,
+    Budget,
+    DesignSummary,
+    Division,
+    Explanation,
+    Quantity,
+    Scale,
+)
+from lossgap.attribution.factor import COORDINATES, Coordinates, Factor, FactorPlan, factors
+from lossgap.attribution.gather import ArmOf, Gathered, Watch, gather
+from lossgap.attribution.local import LocalExecutor
+from lossgap.attribution.price_result import Price
+from lossgap.attribution.pricing import Experiment, Pricing, some_arms
+from lossgap.attribution.quote import quote
+from lossgap.attribution.runner import Runner
+from lossgap.attribution.speed import Workers
+from lossgap.attribution.trainer import Trainer
+from lossgap.comparison import Comparison, compare
+from lossgap.comparison.metric import NoMetric
+from lossgap.comparison.verdict import MARGIN
+from lossgap.corpus.cache import cache_folder
+from lossgap.errors import ConfigError
+from lossgap.machine.device import resolve_device
+from lossgap.runs.run import Run
+from lossgap.settings import one_line
+
+ALIGNMENTS: tuple[At, ...] = ("last", "best")
+Executors = Callable[[Path, int], Executor]
+"""(root, arms at a time) -> executor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user asks for beside the two runs; `factor` regroups settings: name -> settings."""
+
+    budget: str = "20m"
+    margin: float = MARGIN
+    coordinates: Coordinates = "iterations"
+    factor: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    scale: str = "1"
+    seed: int = 1
+    screen: bool = False
+    device: str = "auto"
+    workers: int = 0
+    """Arms at a time; 0 measures what is fastest."""
+    threads: int = 1
+    """Of each arm, where `workers` is given."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """An experiment that is ready to run."""
+
+    asked: Asked
+    comparison: Comparison
+    ends: Ends
+    experiment: Experiment
+    root: Path
+    arm_of: ArmOf
+    price: Price
+    executor: Executors
+
+    @property
+    def plan(self) -> FactorPlan:
+        """The factors."""
+        return self.experiment.plan
+
+    def run(self, watch: Watch) -> Explanation:
+        """Train what is not cached, and divide the gap. Raises TrainingError `arms-fail`, `sum-not-gap`.
+
+        After Ctrl-C: the explanation of the seeds that are complete, or KeyboardInterrupt where none is.
+        """
+        screened, design = None, self.experiment.design
+        dropped: tuple[str, ...] = ()
+        with self.executor(self.root, self.experiment.speed.workers.at_once) as executor:
+            if self.experiment.screening is not None:
+                screened = gather(self.experiment.screening, self.arm_of, executor, self.root, watch)
+                if not screened.complete:
+                    raise KeyboardInterrupt
+                kept, dropped = sift(screened, self.asked.margin)
+                design = self._confirmation(screened, kept, dropped)
+            assert design is not None
+            gathered = gather(design, self.arm_of, executor, self.root, watch)
+        if not gathered.design.seeds:
+            raise KeyboardInterrupt
+        return self._explanation(screened, gathered, dropped)
+
+    def _confirmation(self, screened: Gathered, kept: Sequence[str], dropped: Sequence[str]) -> Design:
+        """With seeds that screening has not seen: else its luck would be counted twice."""
+        first = max((*screened.design.seeds, *screened.replaced)) + 1
+        left = self.experiment.runs - screened.design.runs
+        return designs.design(kept, left, first, dropped=dropped)
+
+    def _explanation(self, screened: Gathered | None, gathered: Gathered, dropped: Sequence[str]) -> Explanation:
+        by_name = {item.name: item for item in self.plan.factors}
+        divisions = {at: self._division(gathered, by_name, at) for at in ALIGNMENTS}
+        stages = [item for item in (screened, gathered) if item is not None]
+        return Explanation(
+            control=self.comparison.control_source,
+            test=self.comparison.test_source,
+            coordinates=self.plan.coordinates,
+            margin=self.asked.margin,
+            factors=tuple(by_name[name] for name in (*gathered.design.factors, *dropped)),
+            screened_out=tuple(dropped),
+            not_switched=self.plan.not_switched,
+            last=divisions["last"],
+            best=divisions["best"],
+            scale=self.experiment.scale,
+            design=DesignSummary(
+                kind=gathered.design.kind,
+                seeds=gathered.design.seeds,
+                arms_per_seed=gathered.design.arms_per_seed,
+                screening_seeds=screened.design.seeds if screened else (),
+                replaced_seeds=tuple(seed for item in stages for seed in item.replaced),
+            ),
+            budget=Budget(
+                asked=self.asked.budget,
+                runs=self.experiment.runs,
+                spent_runs=sum(len(item.results.keys() - item.cached) for item in stages),
+                spent_seconds=sum(item.spent for item in stages),
+                resolvable=self.price.resolvable,
+                resolvable_why=self.price.resolvable_why,
+            ),
+            arms=tuple(row for item in stages for row in rows(item, screening=item is screened)),
+            failed=tuple(failure for item in stages for failure in item.failed),
+            notes=self.price.notes,
+            complete=all(item.complete for item in stages),
+        )
+
+    def _division(self, gathered: Gathered, by_name: Mapping[str, Factor], at: At) -> Division:
+        scaled = not self.experiment.scale.true
+        found = divide(gathered, by_name, at, self.asked.margin, reported(self.comparison, at), scaled)
+        check(found, gathered, self.root)
+        return found
+
+
+def explain_root() -> Path:
+    """Where arms and plans are kept: `explain` in the cache folder."""
+    return cache_folder() / "explain"
+
+
+def prepare(
+    control: Run | Path | str,
+    test: Run | Path | str,
+    asked: Asked,
+    *,
+    sources: tuple[str, str] | None = None,
+    root: Path | None = None,
+    executor: Executors = LocalExecutor,
+    runner: Runner | None = None,
+) -> Prepared:
+    """Decide and price the experiment; trains nothing but a few iterations for the price.
+
+    Raises ConfigError: `bad-budget`, `bad-scale`, `bad-factor`, `bad-choice`, `nothing-to-explain`, `setting-unknown`,
+    `bad-mixture`, `small-budget`, `out-of-reach`; CorpusError; what reading the runs raises.
+    """
+    allowance, wanted = budgets.parse(asked.budget), scales.parse(asked.scale)
+    if asked.coordinates not in COORDINATES:
+        raise ConfigError("bad-choice", f"--coordinates={one_line(asked.coordinates)}: take {' or '.join(COORDINATES)}")
+    comparison = compare(control, test, margin=asked.margin, sources=sources)
+    pair = ends(comparison.control, comparison.test, own=runner is None)
+    device = resolve_device(asked.device).value
+    root = explain_root() if root is None else root
+
+    def plan_at(scale: Scale) -> FactorPlan:
+        first, second = (scales.scaled(config, scale) for config in (pair.control, pair.test))
+        fixed = pair.fixed | (runner.fixed(first.to_dict()) if runner else {})
+        return factors(first, second, coordinates=asked.coordinates, regroup=asked.factor, fixed=fixed)
+
+    _check(plan_at(Scale()))
+    forced = Workers(at_once=asked.workers, threads=asked.threads) if asked.workers else None
+    trainer = Trainer(
+        runner=runner,
+        ends=pair,
+        device=device,
+        root=root,
+        first_seed=asked.seed,
+        workers=forced,
+        timed=allowance.unit == "seconds",
+    )
+    pricing = Pricing(
+        plan_at=plan_at,
+        timer=trainer.speed,
+        vocab_size=trainer.vocab_size,
+        val_tokens=len(pair.corpus.val) if pair.corpus else 0,
+        corpus=pair.corpus.tokens_sha256 if pair.corpus else "",
+        device=device,
+        allowance=allowance,
+        seed=asked.seed,
+        screen=asked.screen,
+        one_seed=trainer.why_one_seed != "",
+        root=root,
+        identity=asdict(asked)
+        | {"factor": {name: list(names) for name, names in asked.factor.items()}}
+        | {"runner": [*runner.command, runner.reader, str(runner.folder)] if runner else []},
+    )
+    experiment = pricing.choose(wanted)
+
+    def arm_of(switched: Switched, seed: int) -> Arm:
+        return trainer.arm(experiment.plan, switched, seed, experiment.speed.workers.threads)
+
+    notes = [*pair.notes, *([trainer.why_one_seed] if trainer.why_one_seed else [])]
+    return Prepared(
+        asked=asked,
+        comparison=comparison,
+        ends=pair,
+        experiment=experiment,
+        root=root,
+        arm_of=arm_of,
+        price=quote(experiment, pricing, comparison, notes, arm_of),
+        executor=executor,
+    )
+
+
+def _check(plan: FactorPlan) -> None:
+    """There is something to divide, and every mixture is a config."""
+    if not plan.factors:
+        held = ", ".join(item.name for item in plan.not_switched)
+        raise ConfigError(
+            "nothing-to-explain",
+            "the two configs differ in no setting that an arm can switch"
+            + (f" (what differs is not switched: {held})" if held else "")
+            + ": the gap is measurement, chance, or the machine; lossgap compare tells the first two, lossgap replay "
+            "the last; --factor NAME=SETTING switches a setting on request",
+        )
+    for switched in some_arms(plan.names):
+        try:
+            plan.settings(switched)
+        except ConfigError as error:
+            raise ConfigError(
+                "bad-mixture",
+                f"with {', '.join(sorted(switched))} switched and the rest not: {error}; put the settings that belong "
+                "together into one factor (--factor NAME=A,B)",
+            ) from error
+
+
+def sift(screened: Gathered, margin: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(kept, dropped): dropped is what screening found to be within the margin, at last and at best."""
+    dropped = set(screened.design.factors)
+    for at in ALIGNMENTS:
+        found = effects(screened.design, screened.games(at))
+        for place, name in enumerate(found.factors):
+            interval = mean(found.contributions[:, place], designs.together(len(found.factors))).ci
+            if interval is None or not (-margin <= interval[0] and interval[1] <= margin):
+                dropped.discard(name)
+    names = screened.design.factors
+    return tuple(name for name in names if name not in dropped), tuple(name for name in names if name in dropped)
+
+
+def reported(comparison: Comparison, at: At) -> Quantity:
+    """The gap as the two runs say it, in nats per token."""
+    alignment = comparison.alignment
+    gap = alignment.gap(at)
+    if isinstance(alignment.metric, NoMetric) or gap is None:
+        return Quantity(value=None, why=alignment.row(at).why or "the runs report no loss in common")
+    if alignment.metric.unit != "nats/token":
+        return Quantity(value=None, why=f"the runs report {alignment.metric.unit}, the arms nats/token")
+    return Quantity(value=gap, ci=comparison.noise.widest_interval(gap) if at == "last" else None)
+
+
+def rows(gathered: Gathered, *, screening: bool) -> Iterator[ArmRow]:
+    """Every arm of the complete seeds, as it ran."""
+    for seed in gathered.design.seeds:
+        for switched in gathered.design.arms(seed):
+            found = gathered.result(seed, switched)
+            yield ArmRow(
+                factors=tuple(
+                    name for name in (*gathered.design.factors, *gathered.design.dropped) if name in switched
+                ),
+                seed=seed,
+                stage="screening" if screening else "confirmation",
+                val_loss=found.val_loss,
+                best_val_loss=found.best_val_loss,
+                seconds=found.seconds,
+                run=found.run,
+                exact=found.exact,
+                cached=found.key in gathered.cached,
+                curve=found.curve,
+            )

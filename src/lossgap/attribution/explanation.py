@@ -1,0 +1,182 @@
+"""`Explanation`: how a gap divides among its factors. A plain record; renderers turn it into text, JSON or a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lossgap.attribution.factor import Factor, NotSwitched
+from lossgap.comparison.verdict import Word
+
+At = Literal["last", "best"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A number of nats per token with its 95% interval; `value` None, with `why`, where it is not known."""
+
+    value: float | None
+    ci: Interval | None = None
+    why: str = ""
+    """Why the value, or else why the interval, is not known; empty if both are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """One factor's share of the common gap."""
+
+    factor: Factor
+    value: float
+    ci: Interval | None
+    """95%, simultaneous over the factors."""
+    verdict: Word
+    per_seed: tuple[float, ...]
+    why: str = ""
+    """Why there is no interval; empty if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """Two factors' joint effect beyond the sum of their own (Shapley interaction index); not part of the sum."""
+
+    factors: tuple[str, str]
+    value: float
+    ci: Interval | None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The gap at one alignment: last against last, or best against best.
+
+    reported = not_reproduced + measurement + common, and common = sum of contributions + screened_out. What could not
+    be switched (`Explanation.not_switched`) is in not_reproduced, with everything else that a new run does not repeat.
+    """
+
+    at: At
+    reported: Quantity
+    """Test minus control as the two runs say it."""
+    measurement: Quantity
+    """What the ends' own measurement (own context) makes of the gap beside the common one: mean over seeds of
+    (own - common) of the test minus that of the control."""
+    common: Quantity
+    """Of the re-trained ends on the common measurement."""
+    ends: tuple[float, float]
+    """Mean losses of the re-trained control and test on the common measurement."""
+    own_context: tuple[float, float]
+    """What each end gains from its own longer context: own minus common loss, 0 at the common context."""
+    contributions: tuple[Contribution, ...]
+    """Largest first."""
+    interactions: tuple[Interaction, ...]
+    """Empty where the design tells none (permutations)."""
+    not_reproduced: Quantity
+    screened_out: Quantity
+
+    @property
+    def remainder(self) -> float:
+        """Common gap minus contributions minus screened out: 0 but for rounding, or the runs do not fit."""
+        assert self.common.value is not None
+        return self.common.value - sum(item.value for item in self.contributions) - (self.screened_out.value or 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmRow:
+    """One arm as it ran."""
+
+    factors: tuple[str, ...]
+    """Names of the factors switched to the test's level."""
+    seed: int | None
+    stage: Literal["screening", "confirmation"]
+    val_loss: float
+    best_val_loss: float
+    seconds: float
+    run: str
+    exact: bool
+    cached: bool
+    """Whether an earlier experiment had trained it."""
+    curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedArm:
+    """An arm that gave no result, after its retries; its seed was replaced."""
+
+    factors: tuple[str, ...]
+    seed: int | None
+    failure: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much smaller than the runs the experiment is; 1 everywhere for the true scale."""
+
+    iterations: int = 1
+    """The iterations and horizons of both ends were divided by this."""
+    shape: int = 1
+    """Channels, context and batch were divided by this."""
+    rule: str = "the true scale"
+    """One sentence: what was divided, and what the numbers can and cannot tell."""
+
+    @property
+    def true(self) -> bool:
+        """Whether nothing was scaled."""
+        return self.iterations == 1 and self.shape == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What was asked for and what it came to."""
+
+    asked: str
+    runs: int
+    """Arms that the budget allows, fixed before the start."""
+    spent_runs: int
+    """Arms trained by this call; cached ones cost nothing."""
+    spent_seconds: float
+    resolvable: float | None
+    """Half width of a contribution's interval that this design was expected to reach; None if no spread is known."""
+    resolvable_why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignSummary:
+    """The experiment in words and numbers."""
+
+    kind: Literal["factorial", "permutations"]
+    seeds: tuple[int | None, ...]
+    arms_per_seed: int
+    screening_seeds: tuple[int, ...] = ()
+    replaced_seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Two runs and how their gap divides."""
+
+    control: str
+    test: str
+    """What the user named them."""
+    coordinates: Literal["iterations", "tokens"]
+    margin: float
+    factors: tuple[Factor, ...]
+    """The confirmed ones, then the screened-out ones."""
+    screened_out: tuple[str, ...]
+    not_switched: tuple[NotSwitched, ...]
+    last: Division
+    best: Division
+    scale: Scale
+    design: DesignSummary
+    budget: Budget
+    arms: tuple[ArmRow, ...]
+    failed: tuple[FailedArm, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    complete: bool = True
+    """False where the experiment was stopped: the numbers are of the seeds that ended."""
+    command: str = ""
+    """The command line that made it, without its budget, quoted for a shell; empty if a Python call did."""
+
+    def division(self, at: At) -> Division:
+        """By name."""
+        return self.last if at == "last" else self.best

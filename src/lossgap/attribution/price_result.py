@@ -1,0 +1,55 @@
+"""`Price`: what an experiment would take and tell, known before anything of it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lossgap.attribution.explanation import Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeTiming:
+    """A few measured iterations of one shape of model and batch."""
+
+    shape: str
+    """As people read it: `4 layers, 128 channels, context 64, batch 12`."""
+    arms: int
+    """Arms of this shape that are still to be trained."""
+    iterations: int
+    """Of one such arm."""
+    seconds_per_iter: float
+    """Measured with as many arms at once, and as many threads each, as the experiment will have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """An experiment before its start."""
+
+    kind: Literal["factorial", "permutations"]
+    factors: tuple[str, ...]
+    seeds: int
+    """Of the confirmation."""
+    arms_per_seed: int
+    arms: int
+    """In all, screening included."""
+    cached: int
+    """Of these, arms that an earlier experiment has trained."""
+    seconds: float
+    """Predicted for those that are left, on this machine."""
+    at_once: int
+    """Arms that run at the same time."""
+    threads: int
+    """Of each arm."""
+    resolvable: float | None
+    """Half width of a contribution's interval, nats per token, that is to be expected; None if no spread is known."""
+    resolvable_why: str = ""
+    """Where the expectation comes from; or, without one, why."""
+    asked: str
+    """The budget as the user gave it."""
+    scale: Scale
+    true_scale_seconds: float | None = None
+    """Predicted for the same arms at the true scale; None where nothing is scaled, or where it is not known."""
+    timings: tuple[ShapeTiming, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a user must know before the start, one sentence each."""

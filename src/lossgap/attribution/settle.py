@@ -1,0 +1,34 @@
+"""How many seeds would settle a contribution whose interval is too wide."""
+
+from __future__ import annotations
+
+import math
+
+from lossgap.attribution.design import LEAST_SEEDS, MOST_SEEDS, quantile, together
+from lossgap.attribution.effects import RESOLUTION
+from lossgap.attribution.explanation import Contribution
+
+
+def seeds_needed(found: Contribution, margin: float, seeds: int, factors: int) -> int | None:
+    """The fewest seeds whose interval would be `different` or `equivalent`; None if there are no affordable ones.
+
+    The spread over seeds and the value are taken to stay what they are, so the half width of an interval over n seeds
+    is t(n) sd / sqrt(n), with the quantile of the intervals that hold together. It leaves 0 out once it is less
+    than |value|, and fits the margin once it is less than margin - |value|; the wider of the two is reached first.
+    Without an interval, the least number of seeds that gives one.
+    """
+    if found.ci is None or seeds < LEAST_SEEDS:
+        return LEAST_SEEDS
+    spread = (found.ci[1] - found.ci[0]) / 2 * math.sqrt(seeds) / quantile(seeds, together(factors))
+    reach = max(abs(found.value), margin - abs(found.value))
+
+    def decides(count: int) -> bool:
+        return max(quantile(count, together(factors)) * spread / math.sqrt(count), RESOLUTION) < reach
+
+    if not math.isfinite(spread) or not decides(MOST_SEEDS):
+        return None
+    low, high = LEAST_SEEDS - 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high

@@ -1,0 +1,115 @@
+"""`Replay`: everything that is said of a recorded stretch that was repeated. A plain record; renderers show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lossgap.comparison.comparison import Step as Next
+from lossgap.comparison.verdict import Word
+from lossgap.parity.steps import Check, Steps
+from lossgap.parity.trajectory import Shape, Trajectory
+from lossgap.random import Split
+from lossgap.training.numerics import Departure, Numerics
+
+DepartureDirection = Literal["forward", "backward", "optimizer", "evaluation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareBound:
+    """How much of a difference in loss the other hardware and its numerics can make, on the recorded iterations."""
+
+    value: float
+    """Nats per token: the envelope, or the measured difference where that is larger."""
+    at_iteration: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstDeparture:
+    """Where the replay parts from the recording first."""
+
+    iteration: int
+    layer: str | None
+    """None where every recorded step is right, and only the losses part."""
+    direction: DepartureDirection | None
+    what: str
+    """Of the layer: its output, the gradient of its input; or the shape of the parting losses."""
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The evaluation loss of the free-running state before an iteration, on the recorded windows."""
+
+    iteration: int
+    split: Split
+    recorded: float
+    replayed: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """A replay of a bundle."""
+
+    source: str
+    """The bundle, as the user named it."""
+    verdict: Word
+    reasons: tuple[str, ...]
+    settle: str
+    """What would decide an undecided verdict; empty if it is decided."""
+    margin: float
+    """Nats per token that rounding may make and still count as none."""
+    steps: Steps
+    trajectory: Trajectory
+    hardware_bound: HardwareBound | None
+    first_departure: FirstDeparture | None
+    evaluations: tuple[Evaluated, ...]
+    numerics_recorded: Mapping[str, object]
+    numerics: Numerics
+    departures: tuple[Departure, ...]
+    """Settings that ran otherwise than asked."""
+    machine_recorded: Mapping[str, object]
+    machine_replayed: Mapping[str, object]
+    version_recorded: str
+    first: int
+    iterations: int
+    recorded_iterations: int
+    """As many as the bundle has; more than `iterations` where a part was asked for."""
+    max_iters: int
+    """Of the recorded training."""
+    seconds_per_iter: float
+    seconds: float
+    beyond: Next
+    """What would tell of iterations that were not recorded, and its price."""
+
+    @property
+    def last(self) -> int:
+        """The last iteration that was repeated."""
+        return self.first + self.iterations - 1
+
+    @property
+    def layers(self) -> list[Check]:
+        """Of each layer and direction the check that is furthest out, in the order of the data flow."""
+        return self.steps.worst()
+
+    @property
+    def shape(self) -> Shape | None:
+        """What the parting of the losses looks like; None where they do not part."""
+        return self.trajectory.shape
+
+    @property
+    def no_bound(self) -> str:
+        """Why there is no hardware bound; empty where there is one."""
+        if self.hardware_bound is not None:
+            return ""
+        if self.verdict == "different":
+            return (
+                "the replay is different, and how much of that is the hardware cannot be told before the fault is gone"
+            )
+        return self.trajectory.why or "nothing was judged"
+
+    @property
+    def exit_code(self) -> int:
+        """0 equivalent, 2 different, 3 what cannot be judged."""
+        return {"equivalent": 0, "different": 2}.get(self.verdict, 3)

@@ -1,0 +1,200 @@
+"""How an experiment was done, what failed in it, and what would settle what it left open: as sentences."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+
+from lossgap.attribution.explanation import Explanation, FailedArm, Scale
+from lossgap.attribution.settle import seeds_needed
+from lossgap.comparison.comparison import Step
+from lossgap.report.division import MARK, UNIT, scale_words
+
+LISTED = 12
+"""Seeds, or failed arms, that are named one by one."""
+COORDINATES = {
+    "iterations": "equal iterations: switching batch or context keeps the iterations and changes the tokens",
+    "tokens": "equal tokens: switching batch or context keeps the tokens and changes the iterations",
+}
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `18 min`, `3.2 h`, `12 days`."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    for limit, size, unit, form in ((90, 1, "s", ".0f"), (5400, 60, "min", ".0f"), (172_800, 3600, "h", ".1f")):
+        if seconds < limit:
+            return f"{seconds / size:{form}} {unit}"
+    return f"{seconds / 86_400:,.0f} days"
+
+
+def number_words(numbers: Sequence[int | None]) -> str:
+    """`1 to 5`, or a list."""
+    known = [number for number in numbers if number is not None]
+    if len(known) > 2 and known == list(range(known[0], known[0] + len(known))):
+        return f"{known[0]} to {known[-1]}"
+    more = [f"and {len(known) - LISTED} more"] if len(known) > LISTED else []
+    return ", ".join([*map(str, known[:LISTED]), *more])
+
+
+def several(count: int, noun: str) -> str:
+    """`1 seed`, `5 seeds`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def arm_words(factors: Sequence[str]) -> str:
+    """An arm by what is switched in it."""
+    return " + ".join(factors) if factors else "nothing switched"
+
+
+def scale_lines(scale: Scale) -> list[str]:
+    """What a reader must know of numbers at this scale; empty at the true one."""
+    if scale.true:
+        return []
+    return [
+        f"Scaled down to {scale_words(scale)}: {MARK} marks every number of that scale.",
+        f"{scale.rule[:1].upper()}{scale.rule[1:]}.",
+    ]
+
+
+def stopped(explanation: Explanation) -> str:
+    """What an experiment that was stopped says of itself."""
+    seeds = several(len(explanation.design.seeds), "seed")
+    return f"Stopped before its end: these numbers are of the {seeds} that ended."
+
+
+def design_words(kind: str, factors: int, seeds: int, arms_per_seed: int) -> str:
+    """The design in one sentence."""
+    of = f"{several(arms_per_seed, 'arm')} for {'each of ' if seeds != 1 else ''}{several(seeds, 'seed')}"
+    if kind == "factorial":
+        return f"every combination of {several(factors, 'factor')}: {of}; exact Shapley values and interactions"
+    return f"one order of {several(factors, 'factor')} and its reverse: {of}; Shapley values, no interactions"
+
+
+def fact_lines(explanation: Explanation) -> list[tuple[str, str]]:
+    """How it was done: (label, text)."""
+    design, budget, arms = explanation.design, explanation.budget, explanation.arms
+    confirmed = len(explanation.factors) - len(explanation.screened_out)
+    words = design_words(design.kind, confirmed, len(design.seeds), design.arms_per_seed)
+    seeds = number_words(design.seeds) or "the trainer has none"
+    cached = sum(arm.cached for arm in arms)
+    logged = sum(not arm.exact for arm in arms)
+    how = "losses exact, on all of val"
+    if logged:
+        how = "all" if logged == len(arms) else f"{logged:,} of them"
+        how += " by the losses of their logs, which have the error of an evaluation"
+    resolution = f"unknown: {budget.resolvable_why or 'no spread over seeds is known'}"
+    if budget.resolvable is not None and math.isfinite(budget.resolvable):
+        small = "" if explanation.scale.true else MARK
+        resolution = f"contributions known to about ±{budget.resolvable:.2g}{small} {UNIT}"
+        resolution += f" ({budget.resolvable_why})" if budget.resolvable_why else ""
+    found = [
+        ("coordinates", COORDINATES[explanation.coordinates]),
+        ("scale", "the true scale of both runs" if explanation.scale.true else scale_words(explanation.scale)),
+        ("design", words),
+        ("seeds", seeds + _screening(explanation)),
+        ("margin", f"±{explanation.margin:g} {UNIT}: contributions within it count as none"),
+        ("arms", f"{len(arms):,}: {cached:,} from earlier experiments, {len(arms) - cached:,} trained now; {how}"),
+        ("budget", f"{budget.asked}: {several(budget.runs, 'run')}; spent {_spent(explanation)}"),
+        ("expected", resolution),
+    ]
+    return [*found, *(("note", note) for note in explanation.notes)]
+
+
+def _screening(explanation: Explanation) -> str:
+    design, said = explanation.design, ""
+    if design.screening_seeds:
+        said += f"; screening by {number_words(design.screening_seeds)}"
+    if design.replaced_seeds:
+        said += f"; replaced after failures: {number_words(design.replaced_seeds)}"
+    return said
+
+
+def _spent(explanation: Explanation) -> str:
+    budget = explanation.budget
+    return f"{several(budget.spent_runs, 'run')}, {duration(budget.spent_seconds)}"
+
+
+def failure_lines(explanation: Explanation) -> list[str]:
+    """Arms that gave no result, one line each."""
+    shown = [_failure(item) for item in explanation.failed[:LISTED]]
+    more = len(explanation.failed) - LISTED
+    return [*shown, *([f"and {more} more; --json has them all"] if more > 0 else [])]
+
+
+def _failure(item: FailedArm) -> str:
+    seed = "" if item.seed is None else f"seed {item.seed}, "
+    return f"{seed}{arm_words(item.factors)}: {item.failure}: {item.why or 'it left no message'}"
+
+
+# ---------------------------------------------------------------------------------------------
+# What next
+
+
+def open_factors(explanation: Explanation) -> list[tuple[str, int | None]]:
+    """What is not settled, cheapest first, with the seeds that would settle it at last and at best (None: too many)."""
+    found: dict[str, int | None] = {}
+    for division in (explanation.last, explanation.best):
+        for item in division.contributions:
+            if item.verdict != "inconclusive":
+                continue
+            seeds, factors = len(explanation.design.seeds), len(division.contributions)
+            needed = seeds_needed(item, explanation.margin, seeds, factors)
+            before = found.get(item.factor.name, 0)
+            found[item.factor.name] = None if needed is None or before is None else max(needed, before)
+    return sorted(found.items(), key=lambda item: math.inf if item[1] is None else item[1])
+
+
+def next_steps(explanation: Explanation) -> list[Step]:
+    """Commands, each with what it would settle."""
+    steps = []
+    if not explanation.complete:
+        steps.append(
+            _step(explanation, explanation.budget.asked, "It goes on where it was stopped; no arm runs twice.")
+        )
+    if None in explanation.design.seeds:
+        return steps
+    affordable = [(name, seeds) for name, seeds in open_factors(explanation) if seeds is not None]
+    if affordable:
+        name, seeds = affordable[0]
+        screening = sum(arm.stage == "screening" for arm in explanation.arms)
+        runs = seeds * explanation.design.arms_per_seed + screening
+        more = max(0, runs - len(explanation.arms))
+        steps.append(
+            _step(
+                explanation,
+                f"{runs}runs",
+                f"About {several(seeds, 'seed')} would settle {name}, if value and spread stay what they are: "
+                f"{several(more, 'run')} more{_at_the_pace(explanation, more)}.",
+            )
+        )
+    return steps
+
+
+def open_words(explanation: Explanation) -> str:
+    """The seeds that each open factor needs; empty if none is open, or one that `next_steps` speaks of."""
+    found = open_factors(explanation)
+    if not found or (len(found) == 1 and found[0][1] is not None and None not in explanation.design.seeds):
+        return ""
+    if None in explanation.design.seeds:
+        return "Not settled: one repetition gives no interval, and the trainer has no seed for another."
+    needs = [f"{name} takes about {several(seeds, 'seed')}" for name, seeds in found if seeds is not None]
+    never = [name for name, seeds in found if seeds is None]
+    said = f"To settle {', '.join(needs)}; so far {len(explanation.design.seeds)}." if needs else ""
+    if never:
+        said += f" No affordable number of seeds settles {', '.join(never)}; a larger --margin may."
+    return said.strip()
+
+
+def _at_the_pace(explanation: Explanation, runs: int) -> str:
+    budget = explanation.budget
+    if not budget.spent_runs or not budget.spent_seconds > 0:
+        return ""
+    return f", about {duration(runs * budget.spent_seconds / budget.spent_runs)} at the pace of this one"
+
+
+def _step(explanation: Explanation, budget: str, why: str) -> Step:
+    if explanation.command:
+        return Step(command=f"{explanation.command} --budget={shlex.quote(budget)}", why=why)
+    return Step(command=f"lossgap.explain(..., budget={budget!r})", why=why)

@@ -1,0 +1,285 @@
+"""What the terminal says of an explanation and of a price: complete, within its width, every number with its scale."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from rich.cells import cell_len
+from rich.console import Console
+
+from lossgap.attribution.explanation import Explanation
+from lossgap.attribution.price_result import Price, ShapeTiming
+from lossgap.report import division, experiment, explanation_text
+from lossgap.report.words import visible
+from report import explained
+from report.explained import explanation, price
+from report.hostile import HOSTILE
+from report.test_explanation_document import CASES, hostile, odd_explanations
+
+NUMBER = re.compile(r"(?<![\w.])[+-]?\d\.\d{4}(?!\d)")
+"""A loss or a gap."""
+
+
+def shown(found: Explanation | Price, width: int = 100) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None)
+    if isinstance(found, Price):
+        explanation_text.show_price(found, console)
+    else:
+        explanation_text.show(found, console)
+    text = stream.getvalue()
+    assert all(cell_len(line) <= width or line.startswith("   $ ") for line in text.splitlines())
+    return text
+
+
+def words(text: str) -> str:
+    """On one line, without the breaks of a table's cells."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("name", CASES)
+def test_all_that_is_known_is_shown(name: str, width: int) -> None:
+    found = CASES[name]
+    text = shown(found, width)
+    for part in (found.last, found.best):
+        for row in division.contribution_rows(found, part):
+            assert re.search(rf"{re.escape(row.value)} +{re.escape(row.interval)} +{row.verdict or ''}", text)
+            assert row.name in text
+        for row in division.gap_rows(found, part):
+            assert row.value in text
+            assert row.interval in text
+        total = division.total(found, part)
+        assert re.search(rf"{re.escape(total.value)} +{re.escape(total.interval)}", text)
+    assert "do not add up" not in text
+    for label, said in experiment.fact_lines(found):
+        assert label in text
+        assert words(said) in words(text)
+
+
+def test_the_first_lines_answer() -> None:
+    found = explanation(7, seeds=4, screened=())
+    lines = shown(found).splitlines()
+    first = {line[:12].strip(): line[14:].strip() for line in lines[:12] if line[:12].strip()}
+    labels = ["reported gap", "divided here", "explained by", "not settled", "unknown", "at best"]
+    assert [label for label in first if label in labels] == labels
+    assert first["explained by"].startswith("capacity -0.1397 ±0.0038, length -0.1098 ±0.0075")
+    assert first["not settled"] == "optimizer -0.0014 ±0.0122"
+    assert "device (differs, not switched here)" in first["unknown"]
+
+
+def test_what_is_within_the_margin_is_said_so() -> None:
+    text = shown(explanation(("capacity", "optimizer"), noise=0.0005))
+    assert re.search(r"within ±0\.01 +optimizer -0\.001\d ±0\.00", text)
+
+
+def test_settings_stand_beside_or_below() -> None:
+    wide, narrow = shown(explanation(2), 100), shown(explanation(2), 80)
+    row = next(line for line in wide.splitlines() if line.startswith("   length"))
+    assert "max_iters 2000 -> 5000" in row
+    assert re.search(r"factors  control -> test\n   capacity +n_layer 4 -> 6, n_head 4 -> 6, n_embd 128 -> 384", narrow)
+
+
+def test_parts_that_do_not_add_up_are_told() -> None:
+    found = explanation(3)
+    first, *rest = found.last.contributions
+    wrong = replace(found.last, contributions=(replace(first, value=first.value + 2e-9), *rest))
+    text = shown(replace(found, last=wrong))
+    assert "The parts do not add up: last against last, their sum misses the common gap by -2e-09." in words(text)
+    assert "not the common gap" in text
+    reported = replace(found.best, not_reproduced=replace(found.best.not_reproduced, value=0.1))
+    text = shown(replace(found, best=reported))
+    assert "The parts do not add up: best against best, their sum misses the reported gap by -0.0825." in words(text)
+    nearly = replace(found.last, contributions=(replace(first, value=first.value + 2e-10), *rest))
+    assert "do not add up" not in shown(replace(found, last=nearly))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_number_of_a_scaled_experiment_is_marked(width: int) -> None:
+    found = explanation(4, scale=explained.SCALED, screened=("schedule",))
+    text = shown(found, width)
+    assert "1/8 of the iterations, 1/4 of channels, context and batch" in words(text)
+    assert "the sizes are of this scale." in words(text)
+    plain = [match for match in NUMBER.finditer(text) if text[match.end() : match.end() + 1] != division.MARK]
+    true = {division.amount(part.reported.value) for part in (found.last, found.best)}
+    assert {match[0] for match in plain} == true
+    assert len(NUMBER.findall(text)) > 40
+    assert division.MARK not in shown(explanation(4, screened=("schedule",)), width)
+
+
+def test_interactions_are_marked_as_not_added() -> None:
+    text = shown(explanation(5))
+    assert "interactions  beside the sum and not added" in text
+    assert "capacity x length" in shown(explanation(2))
+    assert "and 4 weaker ones; --json has them all" in text
+    sizes = [abs(float(found)) for found in re.findall(r"\w+ x \w+ +both +([+-]?\d\.\d+)", text)]
+    assert len(sizes) == explanation_text.PAIRS
+    assert sizes == sorted(sizes, reverse=True)
+    assert "not added" not in shown(explanation(5, kind="permutations"))
+
+
+def test_the_remainder_has_its_reasons() -> None:
+    text = words(shown(explanation(2, screened=("schedule", "optimizer")), 120))
+    assert "= not reproduced both +0.0175" in text
+    assert "device both unknown device 'cpu' -> 'cuda', dtype 'float32' -> 'bfloat16': not switchable: all arms" in text
+    assert re.search(r"screened out both \+0\.00\d\d \S+ to \S+ schedule, optimizer: switched together", text)
+    none = words(shown(explanation(2, held=()), 120))
+    assert "not switchable both none every difference between the two was switched" in none
+    assert "screened out both none no factor was dropped" in none
+    assert "the log has no loss at its end" in words(shown(CASES["unreported"]))
+
+
+def test_what_a_context_of_its_own_does() -> None:
+    found = explanation(2)
+    last = replace(found.last, own_context=(-0.01, 0.0016))
+    text = words(shown(replace(found, last=last), 120))
+    assert "control gains 0.0100 by its own context; test loses 0.0016 by its own context" in text
+    nothing = replace(found, last=replace(found.last, own_context=(0.0, 0.00001)))
+    assert "no end gains by its own context" in words(shown(nothing, 120))
+
+
+def test_coordinates_scale_and_budget_are_stated() -> None:
+    found = explanation(2)
+    text = words(shown(found))
+    assert "equal iterations: switching batch or context keeps the iterations and changes the tokens" in text
+    assert "the true scale of both runs" in text
+    assert "20m: 20 runs; spent 16 runs, 17 min" in text
+    assert "contributions known to about ±0.0042 nats per token" in text
+    tokens = words(shown(replace(found, coordinates="tokens")))
+    assert "equal tokens: switching batch or context keeps the tokens and changes the iterations" in tokens
+
+
+def test_failed_arms_and_replaced_seeds() -> None:
+    text = words(shown(explanation(2, failed=14)))
+    assert "seed 900, capacity: not-finite: the loss was nan at iteration 40" in text
+    assert "and 2 more; --json has them all" in text
+    assert "replaced after failures: 900 to 913" in text
+
+
+def test_what_would_settle_it_and_its_price() -> None:
+    found = explanation(("capacity", "optimizer"), seeds=5, noise=0.02)
+    ((name, needed),) = experiment.open_factors(found)
+    assert name == "optimizer"
+    assert needed is not None
+    text = shown(found)
+    runs = 4 * needed
+    assert f"   $ lossgap explain runs/laptop logs/gpu.txt --budget={runs}runs" in text.splitlines()
+    assert f"About {needed} seeds would settle optimizer" in words(text)
+    assert f"{runs - 20} runs more, about" in words(text)
+    assert "next" not in shown(explanation(2)).splitlines()
+
+
+def test_each_open_factor_has_its_number_of_seeds() -> None:
+    noisy = words(shown(explanation(4, seeds=3, noise=0.08)))
+    assert re.search(r"To settle \w+ takes about \d+ seeds, \w+ takes about \d+ seeds.*; so far 3\.", noisy)
+    never = explanation(("capacity", "x"), values={"capacity": -0.1, "x": 0.01}, noise=0.6)
+    exactly = tuple(replace(item, value=0.0) if item.factor.name == "x" else item for item in never.last.contributions)
+    none = replace(never, margin=0.0, last=replace(never.last, contributions=exactly))
+    assert "No affordable number of seeds settles x; a larger --margin may." in words(shown(none))
+
+
+def test_without_seeds_nothing_settles_it() -> None:
+    text = shown(CASES["no seed flag"])
+    assert "one repetition gives no interval, and the trainer has no seed for another" in words(text)
+    assert "   $ " not in text
+
+
+def test_a_stopped_experiment_says_how_it_goes_on() -> None:
+    text = shown(explanation(2, complete=False))
+    assert "Stopped before its end: these numbers are of the 5 seeds that ended." in text
+    assert "   $ lossgap explain runs/laptop logs/gpu.txt --budget=20m" in text.splitlines()
+    assert "Stopped" not in shown(explanation(2))
+
+
+def test_a_python_call_is_told_a_python_call() -> None:
+    text = shown(explanation(2, complete=False, command=""))
+    assert "   $ lossgap.explain(..., budget='20m')" in text.splitlines()
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_names_are_text(name: str) -> None:
+    for width in (80, 100):
+        text = shown(hostile(name), width)
+        assert not re.search("[\x00-\x08\x0b-\x1f\u2028\u2029\u202e\ud800-\udfff]", text)
+        if len(name) < 60:
+            assert "".join(visible(name).split()) in "".join(text.split())
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(odd_explanations)
+def test_no_number_breaks_the_answer(found: Explanation) -> None:
+    text = shown(found)
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
+# ---------------------------------------------------------------------------------------------
+# The price
+
+
+def test_the_price() -> None:
+    text = words(shown(price(), 80))
+    for said in (
+        "4: capacity, length, context, regularisation",
+        "every combination of 4 factors: 16 arms for each of 5 seeds",
+        "80 arms, 16 of them trained by earlier experiments: 64 left",
+        "about 17 min here, 2 at a time with 1 thread each",
+        "contributions to about ±0.0042 nats per token; smaller ones stay inconclusive",
+        "the true scale of both runs",
+        "Arms run on the CPU.",
+    ):
+        assert said in text
+    assert re.search(r"4 layers, 128 channels, .*32 +2,000 +21\.3 +43 s", shown(price(), 100))
+
+
+def test_the_price_of_a_smaller_scale_says_what_the_true_one_takes() -> None:
+    text = words(shown(price(scale=explained.SCALED, true_scale_seconds=3e5), 80))
+    assert (
+        "1/8 of the iterations, 1/4 of channels, context and batch; at the true scale it would take about 3 days"
+        in text
+    )
+    assert f"±0.0042{division.MARK}" in text
+    assert "which factors matter, their order and signs are evidence about the true runs" in text
+
+
+def test_an_unknown_resolution_says_why() -> None:
+    text = words(shown(price(resolvable=None, resolvable_why="no seeds of such a recipe are known", cached=0), 80))
+    assert "the smallest contribution it can resolve is unknown: no seeds of such a recipe are known" in text
+    assert "80 arms takes" in text
+
+
+def test_the_shapes_that_take_the_most_time_are_shown() -> None:
+    timings = tuple(
+        ShapeTiming(shape=f"shape {n}", arms=2, iterations=100, seconds_per_iter=n / 100) for n in range(1, 10)
+    )
+    text = shown(price(timings=timings), 100)
+    assert re.findall(r"shape (\d)", text) == list("987654")
+    assert "and 6 arms of shapes that take less" in text
+    assert "take less" not in shown(price(), 100)
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_a_price_of_hostile_names_is_text(name: str) -> None:
+    found = price(factors=(name,), asked=name, notes=(name,), resolvable_why=name)
+    text = shown(found, 80)
+    assert not re.search("[\x00-\x08\x0b-\x1f\u2028\u2029\u202e\ud800-\udfff]", text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "0 s"),
+        (89, "89 s"),
+        (95, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (172_800, "2 days"),
+        (4e6, "46 days"),
+    ],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert experiment.duration(seconds) == said
+    assert experiment.duration(float("nan")) == "an unknown time"

@@ -1,0 +1,110 @@
+"""A replay as JSON and on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from lossgap.report import replay_document, replay_text, replay_words
+from report.hostile import HOSTILE
+from report.replayed import CASES, check, checks, hostile, replay
+
+VERDICTS = {
+    "equivalent": "equivalent",
+    "part by rounding": "equivalent",
+    "below": "equivalent",
+    "no envelope": "inconclusive",
+    "wide": "inconclusive",
+    "not judged": "not-comparable",
+    "from a checkpoint": "equivalent",
+}
+
+
+def valid(name: str) -> dict[str, object]:
+    document = json.loads(replay_document.text(CASES[name]))
+    jsonschema.validate(document, replay_document.schema())
+    assert isinstance(document, dict)
+    return document
+
+
+def printed(found: object, width: int = 120) -> str:
+    stream = io.StringIO()
+    replay_text.show(found, Console(file=stream, width=width))  # type: ignore[arg-type]  # a Replay
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_document_is_valid_and_has_a_reason_for_each_null(name: str) -> None:
+    document = valid(name)
+    assert document["verdict"] == VERDICTS.get(name, "different")
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            why = value.get("why")
+            if isinstance(why, dict):
+                nulls = {key for key, item in value.items() if item is None}
+                assert nulls == set(why)
+                assert all(reason and reason != "not in the record" for reason in why.values())
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(document)
+
+
+@pytest.mark.parametrize(("name", "code"), [("equivalent", 0), ("step", 2), ("wide", 3), ("not judged", 3)])
+def test_exit_code_goes_with_the_verdict(name: str, code: int) -> None:
+    assert CASES[name].exit_code == valid(name)["exit_code"] == code
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_text_is_data(name: str) -> None:
+    document = json.loads(replay_document.text(hostile(name)))
+    jsonschema.validate(document, replay_document.schema())
+    assert document["bundle"] == name
+    shown = printed(hostile(name))
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_text_says_what_there_is(name: str) -> None:
+    found = CASES[name]
+    shown = " ".join(printed(found).split())
+    assert replay_words.WORDS[found.verdict] in shown
+    assert replay_words.bound(found) in shown
+    assert ("parts first" in shown) == (found.first_departure is not None)
+    assert found.beyond.command in printed(found)
+    if found.settle:
+        assert found.settle in shown
+
+
+def test_text_of_a_fault_names_layer_direction_and_sizes() -> None:
+    shown = " ".join(printed(CASES["step"]).split())
+    assert "The output of transformer.h.0.ln_1 (forward) at iteration 0 is off by 0.33, 6e-07 is allowed." in shown
+    assert "out of bounds, in the order of computation" in shown
+
+
+def test_the_layers_are_the_worst_of_each_name_and_direction() -> None:
+    found = replay(found=[check("a", "forward", 1e-7), check("a", "forward", 2e-7, iteration=9), *checks()])
+    document = json.loads(replay_document.text(found))
+    [worst] = [layer for layer in document["layers"] if layer["name"] == "a"]
+    assert (worst["error"], worst["iteration"]) == (2e-7, 9)
+
+
+def test_without_a_longer_training_there_is_no_command() -> None:
+    found = replace(CASES["equivalent"], beyond=replace(CASES["equivalent"].beyond, command=""))
+    assert "$" not in printed(found)
+
+
+def test_no_version_of_a_stranger_is_believed_to_be_ours() -> None:
+    document = json.loads(replay_document.text(replay(text="9.9")))
+    assert document["machine_recorded"]["lossgap"] == "9.9"
+    assert document["lossgap"] != "9.9"
