@@ -146,7 +146,7 @@ def test_equal_warm_ups_of_two_lengths_are_two_schedules() -> None:
     """nanoGPT's two Shakespeare recipes: 100 iterations are 5% of the one and 2% of the other."""
     plan = make(LAPTOP, GPU)
     assert plan.names == ("context", "batch", "length", "schedule")
-    assert dict(plan.factors[-1].settings) == {"warmup_iters": (100, 100)}
+    assert dict(plan.factors[-1].settings) == {"warmup_iters": ("100 of 2000", "100 of 5000")}
     assert plan.settings({"length"})["warmup_iters"] == 250
     assert plan.settings({"length", "schedule"})["warmup_iters"] == 100
     assert plan.settings({"schedule"})["warmup_iters"] == 40

@@ -193,7 +193,7 @@ def prepare(
         fixed = pair.fixed | (runner.fixed(first.to_dict()) if runner else {})
         return factors(first, second, coordinates=asked.coordinates, regroup=asked.factor, fixed=fixed)
 
-    _check(plan_at(Scale()))
+    _check(plan_at(Scale()), asked.factor)
     forced = Workers(at_once=asked.workers, threads=asked.threads) if asked.workers else None
     trainer = Trainer(
         runner=runner,
@@ -226,6 +226,9 @@ def prepare(
         return trainer.arm(experiment.plan, switched, seed, experiment.speed.workers.threads)
 
     notes = [*pair.notes, *([trainer.why_one_seed] if trainer.why_one_seed else [])]
+    lost = [name for name in plan_at(Scale()).names if name not in experiment.plan.names]
+    if lost:
+        notes.append(f"at this scale both ends have the same {', '.join(lost)}: not switched, and its part is unknown")
     return Prepared(
         asked=asked,
         comparison=comparison,
@@ -238,8 +241,15 @@ def prepare(
     )
 
 
-def _check(plan: FactorPlan) -> None:
-    """There is something to divide, and every mixture is a config."""
+def _check(plan: FactorPlan, regroup: Mapping[str, Sequence[str]]) -> None:
+    """There is something to divide, what was asked for differs, and every mixture is a config."""
+    for name, settings in regroup.items():
+        if name not in {*plan.names, *(item.name for item in plan.not_switched)}:
+            raise ConfigError(
+                "bad-factor",
+                f"--factor {name}={','.join(settings)}: both recipes have the same there, and nothing to switch; "
+                "leave it out",
+            )
     if not plan.factors:
         held = ", ".join(item.name for item in plan.not_switched)
         raise ConfigError(

@@ -138,6 +138,8 @@ def factors(
         if factor is None:
             continue
         values = (TrainConfig.seed, TrainConfig.seed + SEED_STEP) if name == "seed" else changed[name]
+        if name in HORIZONS and values[0] == values[1]:  # equal numbers, and other parts of the training
+            values = f"{values[0]} of {control.max_iters}", f"{values[1]} of {test.max_iters}"
         why = fixed.get(name, "")
         if not why and name in ROUNDING and name not in own:
             why = (

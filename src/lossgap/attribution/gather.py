@@ -166,8 +166,15 @@ class _Gathering:
     def _train(self, missing: Sequence[Arm]) -> bool:
         """One round over the missing arms; False if it was broken off."""
         ended = self.executor.run(missing)
+        sent = {arm.key for arm in missing}
         try:
             for done in ended:
+                if done.arm.key not in sent:
+                    raise TrainingError(
+                        "arms-fail",
+                        "a worker answered with another arm than it was given: lossgap was changed while the "
+                        "experiment ran; the same command begins again with what it is now",
+                    )
                 if done.result is not None:
                     self._keep(done.result)
                     continue

@@ -99,16 +99,27 @@ class LocalExecutor(Executor):
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits while a worker starts: until it has left our process group, it would die of it, with a traceback."""
-    if not _BLOCKS:
+    """Ctrl-C waits while a worker starts, here and in the worker.
+
+    In the worker it is blocked, which it inherits, until the worker has left our process group: it would die of it with
+    a traceback. Here a handler keeps it: blocked in this thread, it would come in through one of torch's, and break
+    off the start of a worker that nobody knows then.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not _BLOCKS or not callable(before) or threading.current_thread() is not threading.main_thread():
         yield
         return
     resource_tracker.ensure_running()  # which would be started now, and unblocks what it blocks
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the worker inherits it
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if held:
+            before(signal.SIGINT, None)
 
 
 def work(content: dict[str, object], root: str) -> Done:

@@ -238,12 +238,12 @@ def designs(names: Sequence[str], runs: int, seed: int, screen: bool) -> tuple[D
     if not screen:
         return None, design(names, runs, seed)
     least = LEAST_SEEDS * arms_per_seed("permutations", len(names))
-    first = max(least, int(SCREENING * runs))
-    if runs < least + LEAST_SEEDS * (len(names) + 1):
+    first = max(least, int(SCREENING * runs))  # the least, where the budget is no more than twice that
+    if runs < 2 * least:
         raise ConfigError(
             "small-budget",
-            f"screening takes {least} runs and the confirmation {LEAST_SEEDS} seeds more; the budget allows {runs}: "
-            "give more, or leave out --screen",
+            f"screening takes {least} runs, and the confirmation as many if it drops nothing; the budget allows "
+            f"{runs}: give more, or leave out --screen",
         )
     return design(names, first, seed, kind="permutations"), None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from lossgap.attribution import measure
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.design import LEAST_SEEDS, Switched, arms_per_seed, relative_width
+from lossgap.attribution.effects import RESOLUTION
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.price_result import Price, ShapeTiming
 from lossgap.attribution.pricing import Experiment, Pricing, some_arms
@@ -91,7 +92,7 @@ def _resolvable(experiment: Experiment, comparison: Comparison) -> tuple[float |
     if not known:
         return None, "no spread over seeds is known of these recipes; the result will tell it"
     widest = max(known, key=lambda item: item.sd)
-    width = relative_width(main.kind, len(main.factors), len(main.seeds)) * widest.sd
+    width = max(relative_width(main.kind, len(main.factors), len(main.seeds)) * widest.sd, RESOLUTION)
     only = "" if len(known) == len(found) else " (of one of the two recipes; the other's is not known)"
     return width, f"from {widest.how}{only}; arms of one seed share their draws, which can make it smaller"
 

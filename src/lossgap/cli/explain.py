@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -101,7 +102,8 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("lossgap: stopped before any seed was complete; the same command goes on from here", file=sys.stderr)
         return 130
-    _render(explanation, options)
+    command = ["lossgap", "explain", *(word for word in argv if not word.startswith("--budget="))]
+    _render(replace(explanation, command=shlex.join(command)), options)
     return 0 if explanation.complete else 130
 
 
