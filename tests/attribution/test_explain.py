@@ -19,7 +19,7 @@ from lossgap.attribution.explain import Asked, Executors, Prepared, prepare, sif
 from lossgap.attribution.explanation import Explanation
 from lossgap.attribution.gather import Ended, gather
 from lossgap.attribution.local import LocalExecutor, work
-from lossgap.attribution.speed import Workers
+from lossgap.attribution.speed import Speed, Workers, shape
 from lossgap.cli.main import main
 from lossgap.errors import ConfigError
 
@@ -88,6 +88,18 @@ def prepared(here: Path, root: Path, executor: Executors = InThisProcess, **aske
     values = {"budget": "24runs", "workers": 1, **asked}
     ends = str(here / "control.py"), str(here / "test.py")
     return prepare(*ends, Asked(**values), root=root, executor=executor)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def at_once_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A speed without measuring it: the processes that time shapes take seconds to start. `explained` measures."""
+
+    def speed(configs: Sequence[Mapping[str, object]], vocab: int, device: str, root: Path, workers: object) -> Speed:
+        assert workers is None or isinstance(workers, Workers)
+        chosen = workers or Workers(at_once=1, threads=1)
+        return Speed(workers=chosen, seconds=dict.fromkeys((shape(config) for config in configs), 1e-3))
+
+    monkeypatch.setattr("lossgap.attribution.trainer.measure_speed", speed)
 
 
 def quietly(ended: Ended) -> None:

@@ -35,7 +35,7 @@ BY_HAND = ["--n_layer=1", "--n_head=2", "--n_embd=16", "--block_size=16", "--per
 MISSING = [name for name in ("transformers", "accelerate") if importlib.util.find_spec(name) is None]
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install 'lossgap[hf]')")
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install {' '.join(MISSING)})")
 def test_an_arm_is_the_run_by_hand(tmp_path: Path) -> None:
     words = ["king", "shall", "war", "own", "crown", "night"]
     (tmp_path / "input.txt").write_text("\n".join(words[number * number % 6] for number in range(1500)))

@@ -189,8 +189,11 @@ def test_a_folder_is_no_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         monkeypatch.delitem(sys.modules, name)
     (tmp_path / "ray").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(ConfigError, match="which is not installed"):
-        ray_executor.ray_executor(None)
+    try:
+        with pytest.raises(ConfigError, match="which is not installed"):
+            ray_executor.ray_executor(None)
+    finally:
+        sys.modules.pop("ray", None)  # the folder: else the next test takes it for Ray
 
 
 def test_nothing_is_started_where_nothing_is_to_run(tmp_path: Path, ray: Any) -> None:
