@@ -15,7 +15,7 @@ from lossgap.settings import Given, build, one_line, parse_arguments, setting
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Prepared
-    from lossgap.attribution.explanation import Explanation
+    from lossgap.attribution.explanation import Explanation, Scale
 
 USAGE = """usage: lossgap explain CONTROL TEST [--budget=20m] [--key=value ...]
 
@@ -102,9 +102,17 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("lossgap: stopped before any seed was complete; the same command goes on from here", file=sys.stderr)
         return 130
-    command = ["lossgap", "explain", *(word for word in argv if not word.startswith("--budget="))]
-    _render(replace(explanation, command=shlex.join(command)), options)
+    _render(replace(explanation, command=_repeated(argv, explanation.scale)), options)
     return 0 if explanation.complete else 130
+
+
+def _repeated(argv: Sequence[str], scale: Scale) -> str:
+    """The command without its budget and its files, at the scale that it came to: `auto` is another one elsewhere."""
+    left_out = ("--budget", "--scale", "--html", "--png", "--json")
+    words = [word for word in argv if word.partition("=")[0] not in left_out]
+    if not scale.true:
+        words.append(f"--scale={scale.iterations}:{scale.shape}")
+    return shlex.join(["lossgap", "explain", *words])
 
 
 def _factors(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
