@@ -18,7 +18,7 @@ from lossgap.attribution import effects as formulas
 from lossgap.attribution import measure
 from lossgap.attribution.arm import Arm, ArmResult, Measurement
 from lossgap.attribution.design import Design, Kind, Switched, design, quantile, together
-from lossgap.attribution.divide import TOLERANCE, check, divide
+from lossgap.attribution.divide import TOLERANCE, Reported, check, divide
 from lossgap.attribution.effects import RESOLUTION
 from lossgap.attribution.explanation import At, Division, Quantity
 from lossgap.attribution.factor import Factor
@@ -27,7 +27,7 @@ from lossgap.errors import TrainingError
 
 NAMES = ("capacity", "batch", "length")
 FACTORS = {name: Factor(name=name, settings={}) for name in (*NAMES, "optimizer")}
-REPORTED = Quantity(value=-0.19)
+REPORTED = Reported(gap=Quantity(value=-0.19), error=0.02)
 Losses = Callable[[int, Switched], float]
 
 
@@ -77,7 +77,7 @@ def gathered(
     return Gathered(design=made, arms=arms, results=results, cached=frozenset(), failed=(), replaced=(), complete=True)
 
 
-def divided(found: Gathered, at: At = "last", reported: Quantity = REPORTED, scaled: bool = False) -> Division:
+def divided(found: Gathered, at: At = "last", reported: Reported = REPORTED, scaled: bool = False) -> Division:
     return divide(found, FACTORS, at, 0.01, reported, scaled)
 
 
@@ -234,12 +234,33 @@ def test_what_the_own_context_gains_is_measurement_and_not_divided(tmp_path: Pat
 
 def test_an_unknown_reported_gap_is_unknown_and_not_zero(tmp_path: Path) -> None:
     found = gathered(tmp_path)
-    division = divided(found, reported=Quantity(value=None, why="the runs report no loss in common"))
+    division = divided(found, reported=Reported(gap=Quantity(value=None, why="the runs report no loss in common")))
     assert division.not_reproduced == Quantity(value=None, why="the runs report no loss in common")
     check(division, found, tmp_path)
     scaled = divided(found, scaled=True).not_reproduced
     assert scaled.value is None
     assert "scale" in scaled.why
+
+
+@pytest.mark.parametrize("error", [0.0, 0.02])
+def test_what_is_not_reproduced_allows_for_the_seeds_of_the_runs_themselves(error: float, tmp_path: Path) -> None:
+    """Each run is one seed, evaluated once: the interval is for one more seed, and not for the mean of all."""
+    found = gathered(tmp_path)
+    values = [found.result(seed, frozenset(NAMES)).own_val_loss for seed in found.design.seeds]
+    values = [
+        a - found.result(seed, frozenset()).own_val_loss for a, seed in zip(values, found.design.seeds, strict=True)
+    ]
+    ci = divided(found, reported=replace(REPORTED, error=error)).not_reproduced.ci
+    assert ci is not None
+    half = quantile(4, 1) * math.sqrt(statistics.variance(values) * (1 + 1 / 4) + error**2)
+    assert ci == pytest.approx((-0.19 - statistics.fmean(values) - half, -0.19 - statistics.fmean(values) + half))
+
+
+def test_without_the_noise_of_the_reports_there_is_no_interval(tmp_path: Path) -> None:
+    unknown = replace(REPORTED, error=None, why="nobody says how many windows")
+    found = divided(gathered(tmp_path), reported=unknown).not_reproduced
+    assert found.value is not None
+    assert (found.ci, found.why) == (None, "nobody says how many windows")
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

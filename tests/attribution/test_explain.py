@@ -76,6 +76,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(folder / "control.py", base)
     write(folder / "test.py", base | {"n_embd": 16, "batch_size": 8, "block_size": 16})
     write(folder / "heads.py", base | {"n_embd": 16, "n_head": 16})
+    write(folder / "elsewhere.py", base | {"n_embd": 16, "device": "cuda"})
     write(folder / "same.py", base | {"eval_interval": 7, "log_interval": 3})
     return folder
 
@@ -244,6 +245,19 @@ def test_what_is_out_of_reach_offers_a_scale(here: Path, tmp_path: Path, monkeyp
     assert caught.value.slug == "out-of-reach"
 
 
+def test_what_is_out_of_reach_is_told_in_the_budgets_unit(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"18 runs, about [0-9.]+e\+\d+flops at this scale: give that") as caught:
+        prepared(here, tmp_path, budget="50flops")
+    assert "which fits" not in str(caught.value)
+
+
+def test_the_price_says_what_is_not_switched(here: Path, tmp_path: Path) -> None:
+    ends = str(here / "control.py"), str(here / "elsewhere.py")
+    found = prepare(*ends, Asked(budget="18runs", workers=1), root=tmp_path)
+    [item] = found.price.not_switched
+    assert item.settings == {"device": ("cpu", "cuda")}
+
+
 def test_screening_needs_runs_for_both_stages(here: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leave out --screen"):
         prepared(here, tmp_path, budget="20runs", screen=True)
@@ -329,6 +343,15 @@ def test_without_a_terminal_it_does_not_start_by_itself(here: Path, tmp_path: Pa
         (["--factor=a=dropout", "--factor=b=dropout"], "bad-factor"),
         (["--coordinates=hours"], "bad-choice"),
         (["third"], "too-many-arguments"),
+        (["--workers=-1"], "bad-setting"),
+        (["--workers=9999"], "bad-setting"),
+        (["--threads=0"], "bad-setting"),
+        (["--threads=1025"], "bad-setting"),
+        (["--workers=0", "--threads=2"], "flag-without-effect"),
+        (["--address=10.0.0.1:6379"], "flag-without-effect"),
+        (["--seed-arg=--seed={seed}"], "flag-without-effect"),
+        (["--time-limit=60"], "flag-without-effect"),
+        (["--runner="], "runner-bad-command"),
     ],
 )
 def test_what_cannot_work_is_one_line(

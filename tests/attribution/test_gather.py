@@ -116,7 +116,7 @@ def test_results_of_machines_without_a_common_disk_are_stored(tmp_path: Path) ->
 def test_a_failed_arm_is_told_and_tried_again(failure: Failure, tmp_path: Path) -> None:
     executor = dies("a2", failure=failure, times=1)
     found, watch = gathered(executor, tmp_path)
-    assert watch.told == [f"{failure}: as planned; trying again"]
+    assert watch.told == [f"seed 2, a switched: {failure}: as planned; trying again"]
     assert executor.ran.count("a2") == 2
     assert len(executor.ran) == 13
     assert (found.failed, found.replaced, found.design.seeds, found.complete) == ((), (), (1, 2, 3), True)
@@ -126,7 +126,8 @@ def test_a_failed_arm_is_told_and_tried_again(failure: Failure, tmp_path: Path) 
 def test_the_seed_of_an_arm_that_fails_again_is_replaced_and_told(failure: Failure, tmp_path: Path) -> None:
     executor = dies("a2", failure=failure)
     found, watch = gathered(executor, tmp_path)
-    assert watch.told == [f"{failure}: as planned; trying again", f"{failure}: as planned"]
+    told = f"seed 2, a switched: {failure}: as planned"
+    assert watch.told == [f"{told}; trying again", told]
     assert found.failed == (FailedArm(factors=("a",), seed=2, failure=failure, why="as planned"),)
     assert found.replaced == (2,)
     assert found.design.seeds == (1, 3, 4)
@@ -225,6 +226,22 @@ def test_a_combination_that_fails_with_every_seed_ends_the_experiment_before_the
         *("b1", "b2", "b3"),
     ]
     assert executor.closed == 2
+
+
+@pytest.mark.parametrize(
+    ("failing", "advice"),
+    [
+        ({"", "a", "b", "ab"}, "no arm gave a result"),
+        ({""}, "the control itself cannot be trained"),
+        ({"ab"}, "the test itself cannot be trained"),
+        ({"a"}, "regroup the factors"),
+    ],
+)
+def test_what_never_trains_decides_the_advice(failing: set[str], advice: str, tmp_path: Path) -> None:
+    executor = FakeExecutor(tmp_path, lambda arm, tried: "failed" if name_of(arm)[:-1] in failing else None)
+    with pytest.raises(TrainingError, match=advice) as caught:
+        gathered(executor, tmp_path, design(("a", "b"), 12, kind="factorial"))
+    assert ("regroup" in str(caught.value)) == (failing == {"a"})
 
 
 def test_two_combinations_that_never_train_do_not_bring_new_seeds_into_it(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lossgap.attribution.arm import Measurement
 from lossgap.attribution.overrides import FORM, check_form, check_strangers, expand, measured, passed, spacing
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.errors import ConfigError
+from lossgap.machine.device import Accelerators
 
 MEASUREMENT = Measurement(context=16, evaluations=4, tokens=1024)
 
@@ -102,8 +103,17 @@ def test_where_it_writes_and_whom_it_tells_is_never_taken_from_a_config() -> Non
     found = passed(config)
     assert found.keys() <= set(NANOGPT_FIELDS)
     assert not found.keys() & overrides.DECIDED
-    assert found["device"] == "cuda"
     assert "device" not in passed({"device": "auto"})
+
+
+def test_a_device_that_is_not_here_is_the_trainers_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    have = Accelerators(cuda_count=1, mps=False, mps_reason="none")
+    monkeypatch.setattr("lossgap.machine.device.accelerators", lambda: have)
+    assert passed({"device": "cuda"}) == {"device": "cuda"}
+    assert passed({"device": "cuda:1", "n_layer": 2}) == passed({"device": "mps", "n_layer": 2}) == {"n_layer": 2}
+    monkeypatch.setattr("lossgap.machine.device.accelerators", lambda: Accelerators(cuda_count=0, mps=False))
+    assert passed({"device": "cuda"}) == {}
+    assert passed({"device": "cpu"}) == {"device": "cpu"}
 
 
 @given(

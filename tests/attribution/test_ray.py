@@ -43,8 +43,9 @@ def ray() -> Any:
 
 
 @pytest.fixture
-def cluster(ray: Any) -> Iterator[str]:
+def cluster(ray: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a cluster with 2 CPUs and what it takes for a GPU; it must outlive those who join it."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # a new cluster asks for one, and only `auto` sends it by itself
     script = Path(__file__).with_name("ray_cluster.py")
     running = subprocess.Popen(
         [sys.executable, str(script), "2", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -173,6 +174,19 @@ def test_a_cluster_that_is_not_there_is_one_line(address: str, ray: Any, text: P
     assert "\n" not in str(caught.value)
     assert signal.getsignal(signal.SIGTERM) is handler
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_is_one_line_with_the_remedy(
+    cluster: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process of its own: Ray reads the variable when it is loaded."""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    script = Path(__file__).with_name("killed_experiment.py")
+    command = [sys.executable, str(script), str(text), str(tmp_path / "root"), cluster, "5"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert "ray-unusable" in told.stdout, told.stderr
+    assert "if the cluster asks for a token: RAY_AUTH_MODE=token" in told.stdout
 
 
 def test_without_ray_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

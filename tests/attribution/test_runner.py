@@ -61,6 +61,9 @@ def folder(tmp_path: Path) -> Path:
         (f"{PYTHON} train.py {{overrides}} \0", "NUL"),
         (f"{PYTHON} train.py {{overrides}} " + "x" * 70_000, "65,536"),
         (f"{PYTHON} train.py {{overrides}} --out_dir=here", "gives all arms one folder"),
+        (f"{PYTHON} train.py {{overrides}} && touch done", "&& is a shell's"),
+        (f"{PYTHON} train.py {{overrides}} > log.txt", "> is a shell's"),
+        (f"{PYTHON} train.py {{overrides}} 2>&1 | tee log.txt", "2>&1 is a shell's"),
     ],
 )
 def test_commands_that_cannot_be(folder: Path, text: str, word: str) -> None:
@@ -72,11 +75,12 @@ def test_what_is_not_there(folder: Path) -> None:
     rejected("runner-not-there", "no program ./nothing", "./nothing {overrides}", folder=folder)
     rejected("runner-not-there", "no script other.py", f"{PYTHON} other.py {{overrides}}", folder=folder)
     rejected("runner-not-there", "folder is not there", folder=folder / "nowhere")
+    rejected("unknown-format", "--reader=nanogtp: there is no such", folder=folder, reader="nanogtp")
     rejected("unknown-format", "did you mean nanogpt or", folder=folder, reader="nanogtp")
     rejected("runner-bad-form", "{key}", folder=folder, override_form="--x")
     for limit in (0.0, -1.0, float("nan"), float("inf")):
         rejected("runner-bad-limit", "above 0", folder=folder, time_limit=limit)
-    for text in ("seed", "--seed={seed} {seed}", "'{seed}", "{seed}\0", "{overrides}{seed}"):
+    for text in ("seed", "{seed}", "--seed={seed} {seed}", "'{seed}", "{seed}\0", "{overrides}{seed}"):
         rejected("runner-bad-seed-arg", "{seed} once", folder=folder, seed_arg=text)
 
 

@@ -187,6 +187,22 @@ def test_bits_per_byte_of_other_texts_are_not_comparable() -> None:
     assert same.unit == "nats/byte"
 
 
+def test_two_tokenizers_are_compared_per_byte_where_both_logs_have_it() -> None:
+    rows = table(EVAL_COLUMNS, [{"kind": "eval", "iter": 100, "val_loss": 2.0, "val_bpb": 1.0, "line": 1}])
+
+    def both(vocab: int) -> Facts:
+        config = {"dataset": "a", "vocab_size": vocab}
+        return Facts.of(run({}, evals=rows, format="modded-nanogpt", config=config))
+
+    found = metric(both(4096), both(8192))
+    assert isinstance(found, Metric)
+    assert found.unit == "nats/byte"
+    assert found.control.last.value == pytest.approx(math.log(2))
+    tokens = metric(both(4096), both(4096))
+    assert isinstance(tokens, Metric)
+    assert tokens.unit == "nats/token"
+
+
 def test_block_means_leave_the_first_rows_out() -> None:
     made = Facts.of(run({}, losses={at: float(at) for at in range(25)})).train
     assert made is not None

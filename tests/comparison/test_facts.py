@@ -38,6 +38,24 @@ def test_parameters_are_counted_as_the_model_counts_them(bias: bool) -> None:
     assert facts.flops_per_token.value == model.flops_per_token()
 
 
+@pytest.mark.parametrize(
+    ("name", "printed", "used"),
+    [
+        ("total", 795_904 + 64 * 128, 795_904),
+        ("total", 795_904, 795_904),
+        ("total", 1_400_000, 1_400_000),
+        ("total", 500_000, 500_000),
+        ("nanogpt_count", 1_400_000, 1_400_000),
+        ("nanogpt_count", 800_000, 795_904),
+    ],
+)
+def test_a_printed_count_of_other_blocks_wins_over_the_formula(name: str, printed: int, used: int) -> None:
+    parameters: dict[str, object] = {name: printed}
+    if name == "nanogpt_count":
+        parameters["rounded_to"] = 10_000
+    assert Facts.of(run(curve(1.88), config=LAPTOP | {"vocab_size": 65}, parameters=parameters)).n_params.value == used
+
+
 def test_unknown_names_the_settings_it_lacks() -> None:
     facts = Facts.of(run(curve(1.9), config={"batch_size": 12, "block_size": 64}))
     batch = facts.batch

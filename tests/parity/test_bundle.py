@@ -78,6 +78,12 @@ def test_nothing_is_written_over(recorded: Bundle, tmp_path: Path) -> None:
         write_bundle(recorded, path)
     assert caught.value.slug == "bundle-exists"
     assert path.read_text() == "mine"
+    with pytest.raises(BundleError, match="is no bundle"):
+        write_bundle(recorded, path, overwrite=True)
+    assert path.read_text() == "mine"
+    path.unlink()
+    write_bundle(recorded, path)
+    path.write_bytes(path.read_bytes()[:5000])
     write_bundle(recorded, path, overwrite=True)
     same(read_bundle(path), recorded)
     with pytest.raises(BundleError) as caught:

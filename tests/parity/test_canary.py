@@ -281,6 +281,12 @@ def test_command_takes_a_run_and_its_checkpoint(here: Path, capsys: pytest.Captu
         assert "(64, 32) x (32, 22)" in {each["shape"] for each in document["checks"]}
 
 
+def test_two_runs_are_one_too_many(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "one").mkdir()
+    assert main(["canary", "one", "one"]) == 1
+    assert "2 were given: one run folder or checkpoint is taken, or configs and presets" in capsys.readouterr().err
+
+
 def test_a_missing_corpus_is_noted() -> None:
     found = lossgap.canary(**{**SETTINGS, "dataset": "elsewhere", "n_embd": 16})
     assert "GPT-2's vocabulary" in found.notes[0]

@@ -190,6 +190,26 @@ def test_nothing_is_written_over_before_the_work(command: Command, monkeypatch: 
     refused(command, "bundle-exists", *FLAGS, "-o", "bundle")
 
 
+def test_what_is_no_bundle_is_never_written_over(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.py").write_text("n_layer = 1\n")
+    Path("folder").mkdir()
+    Path("empty").touch()
+    monkeypatch.setattr(module, "open_corpus", lambda *given: pytest.fail("the work has begun"))
+    line = refused(command, "bundle-exists", *FLAGS, "-o", "config.py", "--overwrite")
+    assert "no bundle" in line
+    assert "--overwrite" not in line
+    assert "folder" in refused(command, "bundle-exists", *FLAGS, "-o", "folder", "--overwrite")
+    assert Path("config.py").read_text() == "n_layer = 1\n"
+    with pytest.raises(pytest.fail.Exception):
+        command(*FLAGS, "-o", "empty", "--overwrite")
+
+
+def test_where_nothing_can_be_written_nothing_is_done(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "open_corpus", lambda *given: pytest.fail("the work has begun"))
+    refused(command, "bundle-unwritable", *FLAGS, "-o", "missing/bundle")
+    refused(command, "bundle-unwritable", *FLAGS, "-o", "/proc/bundle")
+
+
 def test_the_python_call() -> None:
     settings = {**SETTINGS, "n_layer": 1, "n_embd": 16}
     recorded = lossgap.record(iters=2, out="bundle", **settings)  # type: ignore[arg-type]  # settings by name

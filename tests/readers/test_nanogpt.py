@@ -300,3 +300,42 @@ def test_a_fork_has_no_known_defaults(tmp_path: Path) -> None:
         inferred[name] = {item.name for item in lossgap.load_run(tmp_path / name).inferred}
     assert "weight_decay" in inferred["plain"]
     assert "weight_decay" not in inferred["fork"]
+
+
+def test_losses_in_bits_per_character() -> None:
+    (run,) = read(
+        "step 0: train loss 6.1000 BPC, val loss 6.2000 BPC\niter 0: loss 6.3000 BPC, time 30.50ms, mfu 1.50%\n"
+        "step 2: train loss 3.1000 BPC, val loss 3.2000 BPC\niter 2: loss 3.3000 BPC, time 40.50ms, mfu 1.50%\n"
+    )
+    assert run.evals["val_loss"].to_list() == [6.2, 3.2]
+    assert run.iters.select("loss", "ms", "mfu").rows() == [(6.3, 30.5, 0.015), (3.3, 40.5, 0.015)]
+    assert run.series["evals.val_loss"].unit == run.series["iters.loss"].unit == "unknown"
+    assert run.not_understood.count == 0
+
+
+def test_rows_of_llama2_c_and_of_mingpt() -> None:
+    (llama,) = read(
+        "step 10: train loss 5.7000, val loss 5.9000\n10 | loss 6.0000 | lr 5.000000e-05 | 870.50ms | mfu 0.50%\n"
+        "20 | loss 5.5000 | lr 6.000000e-05 | 80.50ms | mfu 0.50%\n"
+    )
+    assert llama.iters.select("iter", "loss", "ms", "mfu").rows() == [(10, 6.0, 870.5, 0.005), (20, 5.5, 80.5, 0.005)]
+    assert llama.not_understood.count == 0
+    (mini,) = read("iter_dt 0.00ms; iter 0: train loss 2.80000\niter_dt 79.50ms; iter 2: train loss 2.60000\n")
+    assert mini.iters.select("iter", "loss", "ms").rows() == [(0, 2.8, None), (2, 2.6, 79.5)]
+
+
+def test_whole_floats_that_end_early_are_not_torn() -> None:
+    (run,) = read(
+        "step 0: train loss 4.174108505249023, val loss 4.17410850524902\n"
+        "iter 0: loss 4.1741085052490234, time 12.1ms\n"
+        "iter 1: loss 3.5, time 12.5ms\nstep 2: train loss 2.5, val loss 2.625\n"
+    )
+    assert run.iters["loss"].to_list() == [4.1741085052490234, 3.5]
+    assert run.evals["val_loss"].to_list() == [4.17410850524902, 2.625]
+    assert run.series["evals.val_loss"].digits == 14
+
+
+def test_a_line_of_nothing_but_digits_takes_no_time() -> None:
+    (run,) = read(row(0) + "1" * 100_000 + "\n" + row(1))
+    assert iters(run) == [0, 1]
+    assert run.not_understood.count == 1

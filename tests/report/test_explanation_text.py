@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from lossgap.attribution.explanation import Explanation
+from lossgap.attribution.factor import NotSwitched
 from lossgap.attribution.price_result import Price, ShapeTiming
 from lossgap.report import division, experiment, explanation_text
 from lossgap.report.words import visible
@@ -84,6 +86,13 @@ def test_settings_stand_beside_or_below() -> None:
     assert re.search(r"factors  control -> test\n   capacity +n_layer 4 -> 6, n_head 4 -> 6, n_embd 128 -> 384", narrow)
 
 
+def test_settings_are_shown_without_quotes() -> None:
+    settings = {"warmup_iters": ("12 of 250", "12 of 625"), "dataset": ("a\nb", ""), "dropout": (0.0, 0.2)}
+    assert division.changes(settings) == (
+        "warmup_iters 12 of 250 -> 12 of 625, dataset 'a\\nb' -> '', dropout 0.0 -> 0.2"
+    )
+
+
 def test_parts_that_do_not_add_up_are_told() -> None:
     found = explanation(3)
     first, *rest = found.last.contributions
@@ -125,12 +134,26 @@ def test_interactions_are_marked_as_not_added() -> None:
 def test_the_remainder_has_its_reasons() -> None:
     text = words(shown(explanation(2, screened=("schedule", "optimizer")), 120))
     assert "= not reproduced both +0.0175" in text
-    assert "device both unknown device 'cpu' -> 'cuda', dtype 'float32' -> 'bfloat16': not switchable: all arms" in text
+    assert "device both unknown device cpu -> cuda, dtype float32 -> bfloat16: not switchable: all arms" in text
     assert re.search(r"screened out both \+0\.00\d\d \S+ to \S+ schedule, optimizer: switched together", text)
     none = words(shown(explanation(2, held=()), 120))
     assert "not switchable both none every difference between the two was switched" in none
     assert "screened out both none no factor was dropped" in none
     assert "the log has no loss at its end" in words(shown(CASES["unreported"]))
+
+
+def test_what_chance_may_have_left_is_not_called_unrepeated() -> None:
+    def told(ci: tuple[float, float] | None) -> str:
+        found = explanation(2, held=())
+        last, best = (
+            replace(item, not_reproduced=replace(item.not_reproduced, ci=ci)) for item in (found.last, found.best)
+        )
+        return words(shown(replace(found, last=last, best=best), 120))
+
+    unrepeated, chance = "+0.0175 of the reported gap, which new runs do not repeat", "within what one seed leaves open"
+    assert (unrepeated in told(None), chance in told(None)) == (True, False)
+    assert (unrepeated in told((0.001, 0.034)), chance in told((0.001, 0.034))) == (True, False)
+    assert (unrepeated in told((-0.001, 0.036)), chance in told((-0.001, 0.036))) == (False, True)
 
 
 def test_what_a_context_of_its_own_does() -> None:
@@ -249,6 +272,14 @@ def test_an_unknown_resolution_says_why() -> None:
     text = words(shown(price(resolvable=None, resolvable_why="no seeds of such a recipe are known", cached=0), 80))
     assert "the smallest contribution it can resolve is unknown: no seeds of such a recipe are known" in text
     assert "80 arms takes" in text
+
+
+def test_an_unknown_time_and_what_is_not_switched_are_told_beforehand() -> None:
+    held = NotSwitched(name="device", settings={"device": ("cpu", "cuda")}, why="all arms run on this machine")
+    text = words(shown(price(seconds=math.inf, not_switched=(held,)), 80))
+    assert "takes an unknown time here, 2 at a time" in text
+    assert "not switched device cpu -> cuda: all arms run on this machine; what it does to the gap stays unk" in text
+    assert "not switched" not in shown(price(), 80)
 
 
 def test_the_shapes_that_take_the_most_time_are_shown() -> None:

@@ -32,6 +32,8 @@ _PYTHON: Final = re.compile(r"pythonw?(?:\d+(?:\.\d+)*t?)?(?:\.exe)?")
 _PLAIN_FLAGS: Final = frozenset({"-u", "-B", "-O", "-OO", "-q", "-s"})
 """Options of the interpreter that leave what runs as it is."""
 _EXAMPLE: Final = "e.g. --runner 'python train.py {overrides}'"
+_SHELLS: Final = re.compile(r"(?:&&|\|\|?|;|&|\d*(?:>>?|<)(?:&\d)?)")
+"""What stands between the words of a shell's command line."""
 _STARTERS: Final = ("torch.distributed.", "accelerate.", "deepspeed.", "torchrun", "horovod.")
 """Modules that start the script in processes of their own, which the launcher does not reach."""
 MACHINE: Final = frozenset({"device", "dtype", "compile"})
@@ -71,6 +73,9 @@ def split(text: str) -> tuple[str, ...]:
             text,
             f"{OVERRIDES} must stand in it once, where the arms' settings go ({whole} times here); {_EXAMPLE}",
         )
+    shells = next((word for word in words if _SHELLS.fullmatch(word)), None)
+    if shells is not None:
+        raise _bad(text, f"{shells} is a shell's, and none runs it; name one program, or a script that does the rest")
     if words[0] in _PLACEHOLDERS:
         raise _bad(text, f"it begins with {words[0]}, not with a program; {_EXAMPLE}")
     return words
@@ -86,7 +91,7 @@ def seed_words(text: str) -> tuple[str, ...]:
         words = tuple(shlex.split(text))
     except ValueError:
         words = ()
-    if "\0" in text or sum(word.count(SEED) for word in words) != 1 or OVERRIDES in text:
+    if "\0" in text or sum(word.count(SEED) for word in words) != 1 or OVERRIDES in text or words == (SEED,):
         raise ConfigError(
             "runner-bad-seed-arg",
             f"--seed-arg={short(text)}: it needs {SEED} once, in the form of the script's flag, e.g. '--seed={SEED}'",

@@ -6,6 +6,7 @@ reported = not_reproduced + measurement + common,   common = contributions + scr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from lossgap.attribution import measure
 from lossgap.attribution.arm import ArmResult
 from lossgap.attribution.design import together
-from lossgap.attribution.effects import Effects, Floats, Mean, effects, mean, verdict
+from lossgap.attribution.effects import Effects, Floats, Mean, another, effects, mean, verdict
 from lossgap.attribution.explanation import At, Contribution, Division, Interaction, Quantity
 from lossgap.attribution.factor import Factor
 from lossgap.attribution.gather import Gathered
@@ -23,8 +24,18 @@ TOLERANCE = 1e-9
 """Nats per token: sums of a few dozen numbers of size 1 in float64 are exact to 1e-14."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """The gap as the two runs say it, nats per token."""
+
+    gap: Quantity
+    error: float | None = None
+    """Standard error of both values as evaluations of the same weights; None, with `why`, where it is not known."""
+    why: str = ""
+
+
 def divide(
-    gathered: Gathered, factors: Mapping[str, Factor], at: At, margin: float, reported: Quantity, scaled: bool
+    gathered: Gathered, factors: Mapping[str, Factor], at: At, margin: float, reported: Reported, scaled: bool
 ) -> Division:
     """The division at `last` or `best`. Raises TrainingError `sum-not-gap` through `check`."""
     design = gathered.design
@@ -34,17 +45,16 @@ def divide(
     common = [np.array([_loss(result, at) for result in side]) for side in ends]
     own = [np.array([_own(result, at) for result in side]) for side in ends]
     gains = [one - other for one, other in zip(own, common, strict=True)]
-    own_gap = mean(own[1] - own[0])
     return Division(
         at=at,
-        reported=reported,
+        reported=reported.gap,
         measurement=_quantity(mean(gains[1] - gains[0])),
         common=_quantity(mean(found.gaps, intervals)),
         ends=(float(common[0].mean()), float(common[1].mean())),
         own_context=(float(gains[0].mean()), float(gains[1].mean())),
         contributions=_contributions(found, factors, margin, intervals),
         interactions=_interactions(found),
-        not_reproduced=_not_reproduced(reported, own_gap, scaled),
+        not_reproduced=_not_reproduced(reported, own[1] - own[0], scaled),
         screened_out=_quantity(mean(found.dropped))
         if design.dropped
         else Quantity(value=0.0, why="nothing was dropped"),
@@ -79,15 +89,20 @@ def _interactions(found: Effects) -> tuple[Interaction, ...]:
     return tuple(sorted(made, key=lambda item: -abs(item.value)))
 
 
-def _not_reproduced(reported: Quantity, own_gap: Mean, scaled: bool) -> Quantity:
-    if reported.value is None:
-        return Quantity(value=None, why=reported.why)
+def _not_reproduced(reported: Reported, own_gaps: Floats, scaled: bool) -> Quantity:
+    """`own_gaps` (seeds,): of the re-trained ends, each at its own context.
+
+    The interval allows for what one more seed would give: the runs are one seed each.
+    """
+    gap = reported.gap.value
+    if gap is None:
+        return Quantity(value=None, why=reported.gap.why)
     if scaled:
         return Quantity(value=None, why="the reported gap is of the true scale, the arms are of a smaller one")
-    interval = None
-    if own_gap.ci is not None:
-        interval = (reported.value - own_gap.ci[1], reported.value - own_gap.ci[0])
-    return Quantity(value=reported.value - own_gap.value, ci=interval, why=own_gap.why)
+    found = another(own_gaps, reported.error or 0.0)
+    if reported.error is None or found.ci is None:
+        return Quantity(value=gap - found.value, why=found.why or reported.why)
+    return Quantity(value=gap - found.value, ci=(gap - found.ci[1], gap - found.ci[0]))
 
 
 def _quantity(found: Mean) -> Quantity:

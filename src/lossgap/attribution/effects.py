@@ -125,10 +125,25 @@ def mean(values: Floats, intervals: int = 1) -> Mean:
 
     mean +- t sd / sqrt(n), and at least +- `RESOLUTION`.
     """
+    return _around(values, 1 / len(values), 0.0, intervals)
+
+
+def another(values: Floats, error: float) -> Mean:
+    """The mean over seeds (n,), with the 95% interval of one more seed's value that has a standard error of `error`.
+
+    mean +- t sqrt(sd^2 (1 + 1/n) + error^2), a prediction interval (Hahn and Meeker, Statistical Intervals, 1991), t
+    with n - 1 degrees of freedom; at least +- `RESOLUTION`.
+    """
+    return _around(values, 1 + 1 / len(values), error, 1)
+
+
+def _around(values: Floats, share: float, error: float, intervals: int) -> Mean:
+    """`share`: how much of the variance between seeds the interval has."""
     value = math.fsum(values.tolist()) / len(values)
     if len(values) < LEAST_SEEDS:
         return Mean(value=value, ci=None, why=f"an interval takes {LEAST_SEEDS} seeds; there are {len(values)}")
-    half = quantile(len(values), intervals) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    variance = float(np.var(values, ddof=1)) * share + error**2
+    half = quantile(len(values), intervals) * math.sqrt(variance)
     if values.min() != values.max():
         half = max(half, RESOLUTION)
     return Mean(value=value, ci=(value - half, value + half))

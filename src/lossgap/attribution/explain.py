@@ -18,7 +18,7 @@ from lossgap.attribution import design as designs
 from lossgap.attribution import scale as scales
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.design import Design, Switched
-from lossgap.attribution.divide import check, divide
+from lossgap.attribution.divide import Reported, check, divide
 from lossgap.attribution.effects import effects, mean
 from lossgap.attribution.ends import Ends, ends
 from lossgap.attribution.executor import Executor
@@ -39,10 +39,11 @@ from lossgap.attribution.price_result import Price
 from lossgap.attribution.pricing import Experiment, Pricing, some_arms
 from lossgap.attribution.quote import quote
 from lossgap.attribution.runner import Runner
-from lossgap.attribution.speed import Workers
+from lossgap.attribution.speed import Workers, most_workers
 from lossgap.attribution.trainer import Trainer
 from lossgap.comparison import Comparison, compare
 from lossgap.comparison.metric import NoMetric
+from lossgap.comparison.noise import noise
 from lossgap.comparison.verdict import MARGIN
 from lossgap.corpus.cache import cache_folder
 from lossgap.errors import ConfigError
@@ -177,10 +178,10 @@ def prepare(
 ) -> Prepared:
     """Decide and price the experiment; trains nothing but a few iterations for the price.
 
-    Raises ConfigError: `bad-budget`, `bad-scale`, `bad-factor`, `bad-choice`, `nothing-to-explain`, `setting-unknown`,
-    `bad-mixture`, `small-budget`, `out-of-reach`; CorpusError; what reading the runs raises.
+    Raises ConfigError: `bad-budget`, `bad-scale`, `bad-setting`, `bad-factor`, `bad-choice`, `nothing-to-explain`,
+    `setting-unknown`, `bad-mixture`, `small-budget`, `out-of-reach`; CorpusError; what reading the runs raises.
     """
-    allowance, wanted = budgets.parse(asked.budget), scales.parse(asked.scale)
+    allowance, wanted, forced = budgets.parse(asked.budget), scales.parse(asked.scale), _forced(asked)
     if asked.coordinates not in COORDINATES:
         raise ConfigError("bad-choice", f"--coordinates={one_line(asked.coordinates)}: take {' or '.join(COORDINATES)}")
     comparison = compare(control, test, margin=asked.margin, sources=sources)
@@ -194,7 +195,6 @@ def prepare(
         return factors(first, second, coordinates=asked.coordinates, regroup=asked.factor, fixed=fixed)
 
     _check(plan_at(Scale()), asked.factor)
-    forced = Workers(at_once=asked.workers, threads=asked.threads) if asked.workers else None
     trainer = Trainer(
         runner=runner,
         ends=pair,
@@ -241,6 +241,21 @@ def prepare(
     )
 
 
+def _forced(asked: Asked) -> Workers | None:
+    """The workers that are asked for; None: the fastest. Raises ConfigError `bad-setting`."""
+    from lossgap.training.numerics import MOST_THREADS  # loads torch, which reading and pricing need not
+
+    if not 0 <= asked.workers <= most_workers():
+        raise ConfigError(
+            "bad-setting",
+            f"--workers={asked.workers}: arms at a time, from 1 to {most_workers()} on this machine (4 for each core); "
+            "0 takes the fastest",
+        )
+    if not 1 <= asked.threads <= MOST_THREADS:
+        raise ConfigError("bad-setting", f"--threads={asked.threads}: each arm takes 1 to {MOST_THREADS} threads")
+    return Workers(at_once=asked.workers, threads=asked.threads) if asked.workers else None
+
+
 def _check(plan: FactorPlan, regroup: Mapping[str, Sequence[str]]) -> None:
     """There is something to divide, what was asked for differs, and every mixture is a config."""
     for name, settings in regroup.items():
@@ -283,15 +298,20 @@ def sift(screened: Gathered, margin: float) -> tuple[tuple[str, ...], tuple[str,
     return tuple(name for name in names if name not in dropped), tuple(name for name in names if name in dropped)
 
 
-def reported(comparison: Comparison, at: At) -> Quantity:
-    """The gap as the two runs say it, in nats per token."""
+def reported(comparison: Comparison, at: At) -> Reported:
+    """The gap as the two runs say it, in nats per token, and the noise of their evaluations."""
     alignment = comparison.alignment
     gap = alignment.gap(at)
     if isinstance(alignment.metric, NoMetric) or gap is None:
-        return Quantity(value=None, why=alignment.row(at).why or "the runs report no loss in common")
+        return Reported(gap=Quantity(value=None, why=alignment.row(at).why or "the runs report no loss in common"))
     if alignment.metric.unit != "nats/token":
-        return Quantity(value=None, why=f"the runs report {alignment.metric.unit}, the arms nats/token")
-    return Quantity(value=gap, ci=comparison.noise.widest_interval(gap) if at == "last" else None)
+        return Reported(gap=Quantity(value=None, why=f"the runs report {alignment.metric.unit}, the arms nats/token"))
+    chance = noise(comparison.control, comparison.test, alignment, at)
+    if at == "best" and not alignment.row(at).exact:
+        why = "the lowest of several sampled evaluations lies below the loss that it samples"
+        return Reported(gap=Quantity(value=gap, why=why), why=why)
+    again = chance.without_seeds
+    return Reported(gap=Quantity(value=gap, ci=chance.widest_interval(gap)), error=again.standard_error, why=again.why)
 
 
 def rows(gathered: Gathered, *, screening: bool) -> Iterator[ArmRow]:

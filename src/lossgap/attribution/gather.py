@@ -180,7 +180,8 @@ class _Gathering:
                     continue
                 tried = self.attempts[done.arm.key] = self.attempts.get(done.arm.key, 0) + 1
                 final = tried >= ATTEMPTS
-                self._tell(0.0, f"{done.failure}: {done.why}" + ("" if final else "; trying again"))
+                said = f"{self._named(done.arm.key)}: {done.failure}: {done.why}"
+                self._tell(0.0, said + ("" if final else "; trying again"))
                 if final:
                     self.given_up.update(dict.fromkeys(self._fail(done)))
                 if self._doubtful(done.arm.key, final):
@@ -189,6 +190,11 @@ class _Gathering:
             if isinstance(ended, Generator):
                 ended.close()
         return True
+
+    def _named(self, key: str) -> str:
+        """The arm by its seed and what is switched in it; of several that are the same, the first."""
+        seed, switched = next(place for place, arm in self.arms.items() if arm.key == key)
+        return f"seed {seed}, {', '.join(sorted(switched)) or 'nothing'} switched"
 
     def _keep(self, result: ArmResult) -> None:
         if measure.stored(result.key, self.root) is None:
@@ -236,9 +242,19 @@ class _Gathering:
         named = ", ".join(last.factors) or "none"
         return TrainingError(
             "arms-fail",
-            f"{seeds} seeds failed, the last with these factors switched: {named}; {last.failure}: {last.why}; a "
-            "mixture of the two recipes that cannot be trained cannot be divided: regroup the factors "
-            "(--factor NAME=A,B)",
+            f"{seeds} seeds failed, the last with these factors switched: {named}; {last.failure}: {last.why}; "
+            f"{self._remedy(last)}",
+        )
+
+    def _remedy(self, last: FailedArm) -> str:
+        if not self.results:
+            return "no arm gave a result: mend what they failed of, and give the same command again"
+        if set(last.factors) in (set(), set(self.design.factors)):
+            end = "test" if last.factors else "control"
+            return f"the {end} itself cannot be trained here: mend it, or compare with another run"
+        return (
+            "a mixture of the two recipes that cannot be trained cannot be divided: regroup the factors "
+            "(--factor NAME=A,B)"
         )
 
     def _keep_complete_seeds(self) -> None:

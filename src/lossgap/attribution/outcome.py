@@ -120,7 +120,8 @@ def read(arm: Arm, settings: Mapping[str, object], left: Left) -> Run:
         try:
             return load_run(left.out if in_folder else left.log, format=arm.reader, config=dict(settings))
         except LossgapError as error:
-            raise ArmFailed("failed", f"it ended, and its log cannot be read: {error}") from error
+            why = str(error).replace("--format", "--reader")
+            raise ArmFailed("failed", f"it ended, and its log cannot be read: {why}") from error
 
 
 def diverged(run: Run) -> str:

@@ -19,7 +19,8 @@ from typing import Final
 
 from lossgap.attribution.arm import Measurement
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
-from lossgap.errors import ConfigError
+from lossgap.errors import ConfigError, MachineError
+from lossgap.machine.device import resolve_device
 from lossgap.settings import accept, one_line, settings_of, short
 
 NANOGPT: Final = "nanogpt"
@@ -61,17 +62,27 @@ ABSENT: Final[Mapping[str, frozenset[str]]] = {"huggingface": frozenset({"lr_dec
 def passed(config: Mapping[str, object]) -> dict[str, object]:
     """The checked settings of a config that somebody else's trainer is told, in nanoGPT's names.
 
-    Without `OURS` and `DECIDED`; `auto` is ours, too, and leaves the trainer's own choice. Raises ConfigError
-    (`runner-bad-override`).
+    Without `OURS` and `DECIDED`; `auto` is ours, too, and leaves the trainer's own choice, as does a GPU of another
+    machine's log where this one has none of its kind. Raises ConfigError (`runner-bad-override`).
     """
     found: dict[str, object] = {}
     for name, value in config.items():
         if name in OURS or name in DECIDED or (name in ("device", "dtype") and value == "auto"):
             continue
+        if name == "device" and isinstance(value, str) and not _is_here(value):
+            continue
         found[name] = _checked(name, value)
     if len(found) > MOST:
         raise ConfigError("runner-bad-override", f"{len(found)} settings for one arm: at most {MOST} are passed")
     return found
+
+
+def _is_here(device: str) -> bool:
+    try:
+        resolve_device(device)
+    except MachineError as error:
+        return error.slug == "unknown-device"
+    return True
 
 
 def check_strangers(settings: Mapping[str, object], ends: Sequence[Mapping[str, object]]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lossgap.attribution.explanation import Scale
+from lossgap.attribution.factor import NotSwitched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,5 +52,6 @@ class Price:
     true_scale_seconds: float | None = None
     """Predicted for the same arms at the true scale; None where nothing is scaled, or where it is not known."""
     timings: tuple[ShapeTiming, ...] = ()
+    not_switched: tuple[NotSwitched, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user must know before the start, one sentence each."""

@@ -164,13 +164,17 @@ class Pricing:
 
     def _out_of_reach(self, plan: FactorPlan, speed: Speed, least: int) -> ConfigError:
         arms = [plan.settings(switched) for switched in some_arms(plan.names)]
-        mean = self.seconds(arms, plan, speed) / len(arms)
-        hours = least * mean / speed.workers.at_once / 3600
+        if self.allowance.unit == "flops":
+            mean = sum(flops(config, self.vocab_size) for config in arms) / len(arms)
+            price = f"{least * mean:.2g}flops"
+        else:
+            mean = self.seconds(arms, plan, speed) / len(arms)
+            price = f"{least * mean / speed.workers.at_once / 3600:,.2g} hours on this machine"
         return ConfigError(
             "out-of-reach",
             f"--budget={self.allowance.text}: {LEAST_SEEDS} seeds of {len(plan.names)} factors are {least} runs, about "
-            f"{hours:,.1f} hours on this machine at this scale: give that much, fewer factors (--factor NAME=A,B), or "
-            "a scaled-down experiment of both recipes, which fits: --scale=auto",
+            f"{price} at this scale: give that much, fewer factors (--factor NAME=A,B), or a scaled-down experiment of "
+            "both recipes: --scale=auto",
         )
 
     # -----------------------------------------------------------------------------------------

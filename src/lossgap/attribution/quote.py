@@ -57,6 +57,7 @@ def quote(
         scale=experiment.scale,
         true_scale_seconds=_true_seconds(experiment, pricing),
         timings=_timings(left, experiment),
+        not_switched=plan.not_switched,
         notes=tuple(told),
     )
 

@@ -169,7 +169,7 @@ class RayExecutor(Executor):
             what = "does not start here" if self.address is None else f"cannot be joined at {one_line(self.address)}"
             raise ConfigError(
                 "ray-unusable",
-                f"--executor=ray: Ray {what} ({_reason(error)}); mend that, name another --address, or "
+                f"--executor=ray: Ray {what} ({_reason(error)}); mend that{_token(error)}, name another --address, or "
                 "--executor=local",
             ) from error
         self._entered = True
@@ -256,6 +256,13 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal() and int(port) < 1 << 16:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+
+
+def _token(error: Exception) -> str:
+    """Ray does not say so when a cluster wants a token, and with an address it sends none by itself."""
+    if type(error) is ConnectionError and "RAY_AUTH_MODE" not in os.environ:
+        return " (if the cluster asks for a token: RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+    return ""
 
 
 def _talk(ray: Any, aloud: bool) -> None:

@@ -33,6 +33,8 @@ SHAPE = (
 )  # fmt: skip
 LIMIT = 20.0
 """Seconds of measuring."""
+MOST_PER_CORE = 4
+"""Arms at a time for each core, where the user says how many."""
 TRIAL = 0.5
 """Seconds of one shape's measurement, at least two iterations."""
 START = 0.15
@@ -137,6 +139,13 @@ def measure_speed(
     rate = max(cost[key] / value for key, value in seconds.items())
     predicted = {key: cost[key] / rate for key in order}
     return Speed(workers=chosen, seconds=seconds | predicted, predicted=len(predicted))
+
+
+def most_workers() -> int:
+    """Arms at a time beyond which this machine has nothing to gain, and no memory for the processes."""
+    from lossgap.machine.probe import usable_cores
+
+    return MOST_PER_CORE * max(1, usable_cores() or 1)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -51,6 +51,10 @@ Output:
 Trained arms are kept in the cache: the same command goes on where it was stopped."""
 
 
+OF_A_RUNNER = ("reader", "seed_arg", "override_form", "runner_folder", "time_limit")
+"""Flags that speak of another trainer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Flags of `lossgap explain` that are given once."""
@@ -88,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0
     options = build(Options, given)
+    _check_flags(given, options)
     if len(given.positionals) > 2:
         raise ConfigError(
             "too-many-arguments",
@@ -104,6 +109,25 @@ def main(argv: Sequence[str]) -> int:
         return 130
     _render(replace(explanation, command=_repeated(argv, explanation.scale)), options)
     return 0 if explanation.complete else 130
+
+
+def _check_flags(given: Given, options: Options) -> None:
+    """Each flag says something. Raises ConfigError `flag-without-effect`; `runner-bad-command` for an empty command."""
+    from lossgap.attribution.command import split
+
+    if "runner" in given.values:
+        split(options.runner)
+    for needed, there, names in (
+        ("--runner", bool(options.runner), OF_A_RUNNER),
+        ("--executor=ray", options.executor == "ray", ("address",)),
+        ("--workers", bool(options.workers), ("threads",)),
+    ):
+        lost = next((name for name in names if name in given.values and not there), None)
+        if lost is not None:
+            flag = f"--{lost.replace('_', '-')}"
+            raise ConfigError(
+                "flag-without-effect", f"{flag} says nothing without {needed}; give both, or leave {flag} out"
+            )
 
 
 def _repeated(argv: Sequence[str], scale: Scale) -> str:

@@ -46,6 +46,8 @@ from lossgap.settings import short
 T = TypeVar("T")
 
 _NVIDIA = ("nvidia", "geforce", "rtx", "gtx", "tesla", "quadro", "a100", "h100", "h200", "b200", "v100", "l40", "t4")
+OTHER_BUILD = 1.05
+"""A printed number of parameters that is further than this factor from nanoGPT's count is of other blocks than its."""
 _PROCESSORS = ("cpu", "intel", "xeon", "ryzen", "epyc", "threadripper", "core i")
 
 
@@ -122,13 +124,21 @@ class Facts(Stated):
         )
         if isinstance(shape, Known) and exact is not None and abs(shape.value - exact) <= (rounded or 0):
             return Known(shape.value, "computed", "nanoGPT's count from the shape; the printed count agrees")
-        if isinstance(shape, Known) and shape.evidence != "inferred":
+        printed = exact or whole(self.run.parameters.get("total"))
+        if (
+            isinstance(shape, Known)
+            and shape.evidence != "inferred"
+            and not self._of_another_build(shape.value, printed)
+        ):
             return shape
-        for key in ("nanogpt_count", "total"):
-            said = whole(self.run.parameters.get(key))
-            if said:
-                return Known(said, "stated", "number of parameters in the record, as printed")
-        return shape
+        return Known(printed, "stated", "number of parameters in the record, as printed") if printed else shape
+
+    def _of_another_build(self, shape: int, printed: int | None) -> bool:
+        """Whether a printed count shows that the blocks are not nanoGPT's, so that its count does not hold for them."""
+        if not printed:
+            return False
+        width, context = (item.value if isinstance(item, Known) else 0 for item in (self.n_embd, self.block_size))
+        return not shape / OTHER_BUILD <= printed <= (shape + width * context) * OTHER_BUILD
 
     @cached_property
     def flops_per_token(self) -> Fact[float]:

@@ -82,7 +82,7 @@ def _nothing_shared(control: Facts, test: Facts) -> NoMetric:
 
 def _val(control: Facts, test: Facts) -> Metric | NoMetric | None:
     first, second = control.val, test.val
-    if first is None or second is None:
+    if first is None or second is None or _only_per_byte(control, test):
         return None
     modes = first.meaning.mode, second.meaning.mode
     if "train" in modes and modes[0] != modes[1]:
@@ -92,6 +92,12 @@ def _val(control: Facts, test: Facts) -> Metric | NoMetric | None:
         )
     mode = next((item for item in modes if item != "unknown"), "unknown")
     return _in_one_unit("val_loss", mode, first, second, control, test)
+
+
+def _only_per_byte(control: Facts, test: Facts) -> bool:
+    """Whether the tokenizers differ and both logs have a val loss per byte, which does not depend on them."""
+    both = control.bpb is not None and test.bpb is not None
+    return both and isinstance(_tokenizers(control, test), NoMetric)
 
 
 def _bits(control: Facts, test: Facts) -> Metric | NoMetric | None:

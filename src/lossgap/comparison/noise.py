@@ -13,7 +13,7 @@ its place.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -47,6 +47,8 @@ class Part:
     bound_reason: str = ""
     estimate: str = ""
     """Parts that stand on one and the same estimate have its name: their errors are wrong together."""
+    of_seed: bool = False
+    """Whether another seed changes it, and not another evaluation of the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,11 @@ class Noise:
         if not self.parts or self.unknown:
             return None
         return math.sqrt(sum((part.standard_error or 0.0) ** 2 for part in self.parts))
+
+    @property
+    def without_seeds(self) -> Noise:
+        """That of the same two trainings, evaluated and printed anew."""
+        return replace(self, parts=tuple(part for part in self.parts if not part.of_seed))
 
     @property
     def why(self) -> str:
@@ -242,6 +249,7 @@ def _seed(label: str, facts: Facts, found: Metric, factor: float, known: SpreadT
             evidence=evidence,
             how=match.how,
             estimate=match.entry.id,
+            of_seed=True,
         )
     bound = known.seed_bound
     return Part(
@@ -251,6 +259,7 @@ def _seed(label: str, facts: Facts, found: Metric, factor: float, known: SpreadT
         how="the spread over seeds of this recipe is not measured",
         bound=bound.value * factor,
         bound_reason=bound.reason,
+        of_seed=True,
     )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -36,11 +37,13 @@ from lossgap.gpt import GPTConfig
 from lossgap.parity.evidence import Item
 from lossgap.parity.stretch import Job, Moment
 from lossgap.random import Split
-from lossgap.runs.document import plain, replace_file, shown
+from lossgap.runs.document import open_data, plain, replace_file, shown
 
 SCHEMA = "lossgap.bundle/1"
 DOCUMENT, DIGEST = "lossgap", "sha256"
 """Names in the metadata of the safetensors file."""
+HEAD = 4096
+"""Bytes in which a bundle's file names its schema."""
 Array = npt.NDArray[np.generic]
 
 
@@ -137,23 +140,49 @@ def write_bundle(bundle: Bundle, path: Path, *, overwrite: bool = False) -> int:
     """
     from safetensors.numpy import save
 
+    check_place(path, overwrite=overwrite)
     try:
-        if path.exists() and not (overwrite and path.is_file()):
-            raise BundleError(
-                "bundle-exists",
-                f"{shown(path)} is there already, and nothing is written over it: name another file with --out, or "
-                "give --overwrite=True for a bundle that may go",
-            )
         arrays, text = bundle_arrays(bundle), json.dumps(document(bundle), allow_nan=False)
         data = save(arrays, metadata={DOCUMENT: text, DIGEST: digest(text, arrays.items())})
         with replace_file(path) as stream:
             stream.write(data)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise BundleError(
-            "bundle-unwritable", f"cannot write {shown(path)}: {reason}; name a file in a folder that can be written"
-        ) from error
+        raise _unwritable(path, error) from error
     return len(data)
+
+
+def check_place(path: Path, *, overwrite: bool = False) -> None:
+    """A bundle can be written here, and nothing else is lost by it.
+
+    Raises BundleError (`bundle-exists`, `bundle-unwritable`).
+    """
+    try:
+        if path.exists() and not (overwrite and path.is_file() and _may_go(path)):
+            what = " and is a folder" if path.is_dir() else " and is no bundle" if overwrite else ""
+            more = "" if overwrite else ", or give --overwrite=True for a bundle that may go"
+            raise BundleError(
+                "bundle-exists",
+                f"{shown(path)} is there already{what}, and nothing is written over it: name another file with "
+                f"--out{more}",
+            )
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+
+
+def _may_go(path: Path) -> bool:
+    """An empty file, or one that begins as a bundle of any version does, whole or torn."""
+    with open_data(path) as stream:
+        head = stream.read(HEAD)
+    return not head or SCHEMA.partition("/")[0].encode() in head
+
+
+def _unwritable(path: Path, error: Exception) -> BundleError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return BundleError(
+        "bundle-unwritable", f"cannot write {shown(path)}: {reason}; name a file in a folder that can be written"
+    )
 
 
 def digest(text: str, arrays: Iterable[tuple[str, Array]]) -> str:

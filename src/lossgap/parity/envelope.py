@@ -168,7 +168,7 @@ def twin_losses(
         found = []
         for each in numerics:
             found.append(_losses(kept, job, variants(job, each) if kernels else [each], twin, state, iterations))
-        say(f"twin {twin + 1} of {twins}")
+        say(f"{'pair' if len(numerics) > 1 else 'twin'} {twin + 1} of {twins}")
         yield found
 
 

@@ -28,13 +28,13 @@ from lossgap.errors import BundleError, ConfigError
 from lossgap.gpt import GPTConfig
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
-from lossgap.parity.bundle import Bundle, Point, write_bundle
+from lossgap.parity.bundle import Bundle, Point, check_place, write_bundle
 from lossgap.parity.drawing import Drawn, checkpoint_moment, draw, initial_moment, new_draws
 from lossgap.parity.evidence import gather
 from lossgap.parity.reference import Step
 from lossgap.parity.stretch import Job, Moment, Stretch, Trace
 from lossgap.random import Split
-from lossgap.runs.document import RUN_FILE, read_run_json, shown
+from lossgap.runs.document import RUN_FILE, read_run_json
 from lossgap.runs.values import as_mapping
 from lossgap.settings import Given, asks_for_help, read_arguments, settings_of
 from lossgap.training import checkpoint as checkpoints
@@ -96,12 +96,7 @@ def record(
     Raises BundleError (`record-...`, `bundle-exists`, `bundle-unwritable`), and what opening config, checkpoint,
     corpus and device raises.
     """
-    if out.exists() and not overwrite:
-        raise BundleError(
-            "bundle-exists",
-            f"{shown(out)} is there already, and nothing is written over it: name another file with --out, or give "
-            "--overwrite=True for a bundle that may go",
-        )
+    check_place(out, overwrite=overwrite)
     with torch.random.fork_rng(devices=[]):  # rng=nanogpt draws from torch's own generator
         bundle = _Recording(given, iters, start, checkpoints, say).bundle()
     return Recorded(path=out, bytes=write_bundle(bundle, out, overwrite=overwrite), bundle=bundle)
@@ -219,7 +214,8 @@ def read_given(argv: Sequence[str]) -> Given:
     if len(named) > 1:
         raise ConfigError(
             "too-many-arguments",
-            f"lossgap record takes one run or configs, {len(named)} were given; give a checkpoint with --from",
+            f"{len(named)} were given: one run folder or checkpoint is taken, or configs and presets; name one "
+            "(lossgap record takes another start with --from)",
         )
     flags = [item for item in items if not isinstance(item, str)]
     return Given({flag.name: flag.value for flag in flags}, {flag.name: flag.source for flag in flags}, named)

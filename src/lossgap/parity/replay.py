@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -180,7 +179,8 @@ class _Replaying:
     def _envelope(self, trace: Trace, seconds: float, *, kernels: bool) -> Envelope | str:
         bundle, twins = self.bundle, self.asked.twins
         runs = twins * (2 if self._is_paired else 1)
-        self.say(f"training {runs} twins of them, about {seconds * runs * bundle.iterations:,.0f} s")
+        what = "pairs of twins" if self._is_paired else "twins"
+        self.say(f"training {twins} {what} of them, about {seconds * runs * bundle.iterations:,.0f} s")
         return measure(
             bundle.job(),
             bundle.start,
@@ -203,14 +203,15 @@ class _Replaying:
         if self.recorded_iterations >= rest:
             return Next(command="", why="the training ends with the recorded stretch, so nothing comes after it")
         runs = 1 + self.asked.twins * (2 if self._is_paired else 1)
-        # The name of a checkpoint is not in the bundle.
-        start = "CHECKPOINT" if bundle.first else shlex.quote(bundle.config.out_dir)
+        # What was recorded, a run folder or a config with flags, is not in the bundle, nor is a checkpoint's name.
+        start = "CHECKPOINT" if bundle.first else "RUN_OR_CONFIG"
         return Next(
             command=f"lossgap record {start} --iters={rest} -o longer.lossgap",
             why=f"what the hardware does after iteration {bundle.first + bundle.iterations - 1} is unknown; on the "
             f"recording machine, record all of the training (replaying {rest:,} iterations with their twins takes "
             f"about {_duration(seconds * runs * rest)} here), or `--from CKPT --iters={bundle.iterations}` for a "
-            f"stretch from a later checkpoint (about {_duration(seconds * runs * bundle.iterations)} here)",
+            f"stretch from a later checkpoint (about {_duration(seconds * runs * bundle.iterations)} here); {start} is "
+            "what was recorded",
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lossgap.attribution.explanation import Contribution, Division, Explanation, Interval, Quantity, Scale
 from lossgap.comparison.reevaluation import signed
 from lossgap.comparison.verdict import Word
-from lossgap.settings import short
+from lossgap.settings import one_line, short
 
 MARK = "†"
 """Follows every number of an experiment that is smaller than the runs."""
@@ -23,6 +23,8 @@ EXACT = 1e-9
 TITLES = {"last": "last against last", "best": "best against best"}
 MOST_SETTINGS = 12
 """Settings of a factor that are shown; `--json` has all."""
+MOST_CHARACTERS = 60
+"""Of a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,13 @@ def span(ci: Interval | None, mark: str = "") -> str:
 
 def changes(settings: Mapping[str, tuple[object, object]]) -> str:
     """`n_layer 4 -> 6, n_embd 128 -> 384`."""
-    shown = [f"{name} {short(first)} -> {short(second)}" for name, (first, second) in settings.items()]
+    shown = [f"{name} {_level(first)} -> {_level(second)}" for name, (first, second) in settings.items()]
     more = [f"and {len(shown) - MOST_SETTINGS} more"] if len(shown) > MOST_SETTINGS else []
     return ", ".join([*shown[:MOST_SETTINGS], *more])
+
+
+def _level(value: object) -> str:
+    return one_line(value, MOST_CHARACTERS) if isinstance(value, str) else short(value, MOST_CHARACTERS)
 
 
 def alike(explanation: Explanation) -> bool:
@@ -144,11 +150,17 @@ def _unknown(explanation: Explanation, division: Division) -> str:
     left = division.not_reproduced
     if left.value is None or not math.isfinite(left.value):
         parts.append("how much of the reported gap new runs repeat")
-    elif abs(left.value) > explanation.margin:
+    elif abs(left.value) > explanation.margin and not _chance(left):
         parts.append(f"{amount(left.value, mark(explanation))} of the reported gap, which new runs do not repeat")
     if not parts:
-        return f"nothing: every difference was switched, and new runs repeat the gap within ±{explanation.margin:g}"
+        near = "within what one seed leaves open" if _chance(left) else f"within ±{explanation.margin:g}"
+        return f"nothing: every difference was switched, and new runs repeat the gap {near}"
     return "; ".join(parts)
+
+
+def _chance(left: Quantity) -> bool:
+    """Whether the seeds of the two runs and the noise of their evaluations may be all that there is."""
+    return left.ci is not None and left.ci[0] <= 0 <= left.ci[1]
 
 
 # ---------------------------------------------------------------------------------------------

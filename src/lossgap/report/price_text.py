@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from lossgap.attribution.factor import NotSwitched
 from lossgap.attribution.price_result import Price, ShapeTiming
 from lossgap.report import words
-from lossgap.report.division import MARK, UNIT, scale_words
+from lossgap.report.division import MARK, UNIT, changes, scale_words
 from lossgap.report.experiment import design_words, duration, scale_lines, several
 from lossgap.report.terminal import heading, indented, labelled, plain_table
 from lossgap.report.words import visible
@@ -41,11 +42,20 @@ def _lines(price: Price) -> list[tuple[str, str]]:
         ("factors", f"{len(price.factors)}: {', '.join(price.factors)}"),
         ("design", design_words(price.kind, len(price.factors), price.seeds, price.arms_per_seed)),
         ("runs", arms),
-        ("takes", f"about {duration(price.seconds)} here, {price.at_once} at a time with {threads} each"),
+        ("takes", f"{_about(price.seconds)} here, {price.at_once} at a time with {threads} each"),
         ("budget", price.asked),
         ("tells", _resolution(price)),
         ("scale", "the true scale of both runs" if price.scale.true else _scale(price)),
+        *(("not switched", _held(item)) for item in price.not_switched),
     ]
+
+
+def _about(seconds: float) -> str:
+    return f"about {duration(seconds)}" if math.isfinite(seconds) else duration(seconds)
+
+
+def _held(item: NotSwitched) -> str:
+    return f"{changes(item.settings)}: {item.why}; what it does to the gap stays unknown"
 
 
 def _resolution(price: Price) -> str:

@@ -78,9 +78,9 @@ def envelope(found: Replay) -> str:
     made = found.trajectory.envelope
     if made is None:
         return sentence(f"no envelope: {found.trajectory.why}")
-    which = "pairs of twins, one in each dtype" if made.paired else "twins"
+    which = "pairs of twins, one in each dtype" if made.paired else f"twins in {made.coarser}"
     return (
-        f"From {made.twins} {which} in {made.coarser}; at its widest ±{made.widest:.2g}. Rounding alone leaves it in "
+        f"From {made.twins} {which}; at its widest ±{made.widest:.2g}. Rounding alone leaves it in "
         f"{100 * LEVEL:g}% of stretches; {FLOOR} units in the last place of the loss are always inside."
     )
 

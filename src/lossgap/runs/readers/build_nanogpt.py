@@ -15,8 +15,8 @@ from lossgap.runs.readers.nanogpt_lines import FACTS, NUMBER, is_noise
 from lossgap.runs.run import Run
 
 STEP = re.compile(
-    rf"step\s+(\d+) \| (?:train )?loss: ({NUMBER})(?: \| lr:? ({NUMBER}))?(?: \| norm: ({NUMBER}))?"
-    rf"(?: \| dt: ({NUMBER})ms)?(?: \| tok/sec: ({NUMBER}))?"
+    rf"step\s+(\d+) \|\|? (?:train )?loss: ({NUMBER})(?: \|\|? lr:? ({NUMBER}))?(?: \|\|? norm: ({NUMBER}))?"
+    rf"(?: \|\|? (?:elapsed_time: )?dt[:=] ?({NUMBER})ms)?(?: \|\|? tok/sec: ({NUMBER}))?"
 )
 VAL = re.compile(rf"validation loss: ({NUMBER})")
 HELLA = re.compile(rf"HellaSwag accuracy: \d+/\d+=({NUMBER})")

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from lossgap.runs.readers.origin import Source
-from lossgap.runs.readers.printed import Number, Tally, decimals, number, whole
+from lossgap.runs.readers.printed import FORMATTED, Number, Tally, decimals, number, whole
 from lossgap.runs.run import EVAL_COLUMNS, ITER_COLUMNS, OTHER_COLUMNS, Inferred, Note, Run, Series, Thinned
 
 
@@ -155,8 +155,10 @@ class RunBuilder:
 
     def see_digits(self, column: str, digits: int) -> None:
         """A value of the column was printed with so many decimals."""
-        # The fewest: a value that a person rounded is as coarse as that.
-        self._digits[column] = min(digits, self._digits.get(column, digits))
+        # The fewest: a value that a person rounded is as coarse as that. Whole floats only drop their zeros.
+        known = self._digits.get(column, digits)
+        whole_floats = max(digits, known) > FORMATTED
+        self._digits[column] = max(digits, known) if whole_floats else min(digits, known)
 
     def not_finite(self, column: str, lines: list[int], count: int) -> None:
         """`count` values of the column are nan or inf, the first at `lines`."""

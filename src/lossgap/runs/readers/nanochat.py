@@ -18,6 +18,8 @@ STEP = re.compile(rf"step\s+(\d+)(?:/(\d+))? \([\d.]+%\) \| loss: ({NUMBER}) \| 
 EVAL = re.compile(
     rf"Step\s+(\d+)(?:/\d+)? \| (Validation bpb|Validation loss|CORE metric|ChatCORE\w*)\s*:\s*({NUMBER})"
 )
+TUNING = re.compile(rf"Step\s+(\d+)/(\d+) \| Training loss: ({NUMBER})\s*\| lrm: ({NUMBER})")
+"""A row of its fine-tuning: the loss is that of one micro-batch."""
 FIELD = re.compile(r"(lrm|dt|tok/sec|(?:bf16_)?mfu|total time|epoch): ([\d.,]+)")
 FACTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^Vocab size: ([\d,]+)"), "vocab_size"),
@@ -56,9 +58,11 @@ class Nanochat:
         """The runs of the log."""
         log = Log(source, self.name)
         for line, text in source.lines():
-            step, evaluation = STEP.search(text), EVAL.search(text)
+            step, evaluation, tuning = STEP.search(text), EVAL.search(text), TUNING.search(text)
             if step:
                 _step(log, line, step)
+            elif tuning:
+                _tuning(log, line, tuning)
             elif evaluation:
                 _evaluation(log, line, evaluation)
             elif not _fact(log, line, text) and not is_noise(text) and not _KNOWN.match(text):
@@ -88,6 +92,15 @@ def _step(log: Log, line: int, found: re.Match[str]) -> None:
         log.current.say("max_iters", whole(found[2]), f"line {line}")
     if log.current.tokens_per_iter is None and ms and rate:
         log.current.tokens_per_iter = _round_tokens(log.current, ms * rate / 1000)
+
+
+def _tuning(log: Log, line: int, found: re.Match[str]) -> None:
+    log.iter(line, found[1], loss=found[3])
+    builder = log.current
+    builder.other(line, "lrm", found[1], found[4])
+    builder.describe("iters.loss", Series(kind="micro-batch", split="train", mode="train", unit="nats/token"))
+    if "max_iters" not in builder.config:
+        builder.say("max_iters", whole(found[2]), f"line {line}")
 
 
 def _round_tokens(builder: RunBuilder, tokens: float) -> int | None:
@@ -132,7 +145,8 @@ def _fact(log: Log, line: int, text: str) -> bool:
 
 
 def _describe(builder: RunBuilder) -> None:
-    builder.describe("iters.loss", Series(kind="moving-average", split="train", mode="train", unit="nats/token"))
+    if "iters.loss" not in builder.series:
+        builder.describe("iters.loss", Series(kind="moving-average", split="train", mode="train", unit="nats/token"))
     builder.describe("evals.val_bpb", Series(kind="eval-mean", split="val", mode="eval", unit="bits/byte"))
     builder.describe("evals.val_loss", Series(kind="eval-mean", split="val", mode="eval", unit="nats/token"))
     builder.peak = {"flops": None, "source": "what this nanochat assumes for the GPU"}

@@ -8,6 +8,7 @@ that has lost its end (no time in a log that prints times, fewer decimals than t
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,8 @@ from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, RunBuilder, Series
 from lossgap.runs.readers.builder import join_legs
 from lossgap.runs.readers.iter_table import FIRST_BLOCK, Columns, IterTable
 from lossgap.runs.readers.legs import Legs, Log, Move
-from lossgap.runs.readers.nanogpt_lines import ITER, RESUMED, SCRATCH, STEP, Heading, is_noise
+from lossgap.runs.readers.nanogpt_lines import ITER, LLAMA2C, MINGPT, RESUMED, SCRATCH, STEP, Heading, is_noise
+from lossgap.runs.readers.printed import FORMATTED
 from lossgap.runs.readers.text import MAX_LINE, Block
 from lossgap.runs.run import Run, Thinned
 
@@ -32,6 +34,7 @@ FAST_STEP = r"^ *step ([0-9]+): train loss ([0-9]+\.[0-9][0-9][0-9][0-9]), val l
 """For the regex engine of polars, without Unicode classes: they halve its speed."""
 DIGITS = 4
 """Decimals of a loss in `FAST`."""
+ROWS = (ITER, STEP, LLAMA2C, MINGPT)
 A100_PEAK = 312e12
 """FLOP/s that nanoGPT's mfu is relative to on every device (its model.py, estimate_mfu)."""
 
@@ -46,7 +49,7 @@ class NanoGPT:
         """Rows of its form."""
         if head.folder:
             return NO
-        rows = sum(1 for line in head.sample if ITER.search(line) or STEP.search(line))
+        rows = sum(1 for line in head.sample if any(row.search(line) for row in ROWS))
         if rows == 0:
             heading = re.search(r"^\s*Overriding: \w+ = |tokens per iteration will be: ", head.text, re.M)
             return LIKELY if heading else NO
@@ -205,14 +208,14 @@ class Parser:
         return sum(table.blocks for _, all_of in self.legs for table in all_of) > self.limit // 4
 
     def _line(self, line: int, text: str) -> None:
-        rows = sorted([*ITER.finditer(text), *STEP.finditer(text)], key=lambda found: found.start())
+        rows = sorted((found for row in ROWS for found in row.finditer(text)), key=lambda found: found.start())
         if rows:
             self.heading.echo = ""
             for found in rows:
-                if found.re is ITER:
-                    self._iter(line, found)
-                else:
+                if found.re is STEP:
                     self._step(line, found)
+                else:
+                    self._iter(line, found)
             return
         if RESUMED.search(text):
             _ = self.log.heading
@@ -239,7 +242,8 @@ class Parser:
             current.note(f"the log holds a traceback: {text.strip()[:120]}", line)
 
     def _iter(self, line: int, found: re.Match[str]) -> None:
-        log, loss, ms = self.log, found["loss"], found["ms"]
+        log, loss, said = self.log, found["loss"], found.groupdict()
+        ms = said["ms"] if found.re is not MINGPT or number(said["ms"]) else None
         at, digits = whole(found["iter"]), decimals(loss)
         if at is None or self._torn(digits, log.current.digits("iters.loss")) or (self.timed and ms is None):
             log.current.damaged(line)
@@ -247,7 +251,8 @@ class Parser:
         self.timed = self.timed or ms is not None
         if not self._enter(at, line):
             return
-        mfu = number(found["mfu"])
+        self._bits(line, said)
+        mfu = number(said.get("mfu"))
         columns = {
             "iter": np.array([at], np.int64),
             "line": np.array([line], np.int64),
@@ -270,11 +275,19 @@ class Parser:
             return
         self._go(move, at, line)
         log.legs.take("evals", at)
+        self._bits(line, found.groupdict())
         log.current.eval(line, at, kind="eval", mode="sampled", train_loss=found["train"], val_loss=found["val"])
 
     @staticmethod
     def _torn(digits: int | None, usual: int | None) -> bool:
-        return digits is not None and usual is not None and digits < usual
+        return digits is not None and usual is not None and digits < usual <= FORMATTED
+
+    def _bits(self, line: int, said: dict[str, str | None]) -> None:
+        """Note losses that are no nats per token."""
+        unit = said.get("bits")
+        if unit:
+            self.log.current.environment["loss_unit"] = unit.strip()
+            self.log.current.note(f"losses are printed in {unit.strip()}, not in nats per token", line)
 
     def runs(self) -> list[Run]:
         """The runs, numbered, with the tables of their iterations."""
@@ -311,11 +324,10 @@ def _loose(lines: pl.Series, groups: pl.DataFrame) -> pl.DataFrame:
 
 def describe(builder: RunBuilder) -> None:
     """What nanoGPT's numbers mean: one micro-batch in train mode, means over eval_iters batches in eval mode."""
-    builder.describe(
-        "iters.loss", Series(kind="micro-batch", split="train", mode="train", unit="nats/token", digits=DIGITS)
-    )
-    builder.describe("evals.train_loss", Series(kind="eval-mean", split="train", mode="eval", unit="nats/token"))
-    builder.describe("evals.val_loss", Series(kind="eval-mean", split="val", mode="eval", unit="nats/token"))
+    unit: Literal["nats/token", "unknown"] = "unknown" if "loss_unit" in builder.environment else "nats/token"
+    builder.describe("iters.loss", Series(kind="micro-batch", split="train", mode="train", unit=unit, digits=DIGITS))
+    builder.describe("evals.train_loss", Series(kind="eval-mean", split="train", mode="eval", unit=unit))
+    builder.describe("evals.val_loss", Series(kind="eval-mean", split="val", mode="eval", unit=unit))
     if not builder.peak:
         builder.peak = {"flops": A100_PEAK, "source": "an A100's bfloat16 peak, which nanoGPT takes on every device"}
 

@@ -14,13 +14,23 @@ from lossgap.runs.readers.printed import whole
 from lossgap.runs.readers.statements import ASSIGNMENT, ENTRY, constant, plain, printed
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"
+BITS = r"\s+(?:BPC|bpc|BPB|bpb)\b"
+"""Forks print their losses in bits per character or byte."""
 ITER = re.compile(
-    rf"(?<![A-Za-z])iter\s*(?P<iter>\d+)\s*:\s*loss\s+(?P<loss>{NUMBER})"
+    rf"(?<![A-Za-z])iter\s*(?P<iter>\d+)\s*:\s*loss\s+(?P<loss>{NUMBER})(?P<bits>{BITS})?"
     rf"(?:,\s*lr\s+(?P<lr>{NUMBER}))?(?P<rest>(?:,\s*time\s+(?P<ms>{NUMBER})\s*ms)?(?:,\s*mfu\s+(?P<mfu>{NUMBER})\s*%)?)"
 )
 STEP = re.compile(
-    rf"(?<![A-Za-z])step\s+(?P<iter>\d+)\s*:\s*train loss\s+(?P<train>{NUMBER}),\s*val loss\s+(?P<val>{NUMBER})"
+    rf"(?<![A-Za-z])step\s+(?P<iter>\d+)\s*:\s*train loss\s+(?P<train>{NUMBER})(?:{BITS})?,"
+    rf"\s*val loss\s+(?P<val>{NUMBER})(?P<bits>{BITS})?"
 )
+LLAMA2C = re.compile(
+    rf"(?<!\S)(?P<iter>\d+) \| loss (?P<loss>{NUMBER}) \| lr (?P<lr>{NUMBER}) \| (?P<ms>{NUMBER})ms"
+    rf"(?: \| mfu (?P<mfu>{NUMBER})%)?"
+)
+"""llama2.c's row of an iteration; its evaluations are printed as nanoGPT prints them."""
+MINGPT = re.compile(rf"iter_dt (?P<ms>{NUMBER})ms; iter (?P<iter>\d+): train loss (?P<loss>{NUMBER})")
+"""minGPT's row: the time is that of the iteration before, 0.00 where there is none."""
 OVERRIDING = re.compile(r"Overriding: ([A-Za-z_]\w{0,63}) = (.*?)\s*(?=Overriding|$)")
 ECHO = re.compile(r"Overriding config with (.{1,500}?):\s*$")
 
@@ -29,7 +39,7 @@ _BAR = re.compile(r"\d{1,3}%\|.{0,200}\||\bit/s\b|\bs/it\b|it \[\d+:\d")
 _REMAINS = re.compile(
     r"saving checkpoint|loading weights from|compiling the model|Initializing|using fused|number of parameters"
     r"|WARNING: using slow attention"
-    r"|wandb: |\d+\.\d+ real |% cpu .* total$|^\s*(?:\d{4}-\d\d-\d\d[T ][\d:., ]+)?$|OMP_NUM_THREADS"
+    r"|wandb: |(?<!\d)\d+\.\d+ real |% cpu .* total$|^\s*(?:\d{4}-\d\d-\d\d[T ][\d:., ]+)?$|OMP_NUM_THREADS"
     r"|^\*{5,}\s*$|torchrun|sdp_kernel|FutureWarning|UserWarning|NCCL|^breaking change|^/.*Warning|No module named"
 )
 

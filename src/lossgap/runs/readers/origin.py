@@ -145,8 +145,8 @@ def _samples(stream: BinaryIO) -> tuple[bytes, list[bytes]]:
     data = stream.read(HEAD_BYTES)
     size = stream.seek(0, 2)
     later = []
-    for start in (size // 2, size - LATER_BYTES):
-        if start >= len(data):
+    for start in (size // 2, max(size - LATER_BYTES, len(data))):
+        if len(data) <= start < size:
             stream.seek(start - start % 4)  # a code unit of UTF-16 or UTF-32 is not parted
             later.append(stream.read(LATER_BYTES))
     return data, later

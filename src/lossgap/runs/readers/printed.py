@@ -10,6 +10,9 @@ from lossgap.runs.run import NotUnderstood
 SHOWN_LINES = 5
 """Line numbers that a note or a count keeps."""
 
+FORMATTED = 8
+"""Decimals up to which all values of a column are printed with the same number; a whole float has its own."""
+
 Number = int | float | str | bytes | None
 
 _NUMBER = re.compile(r"[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|[+-]?(?:nan|inf(?:inity)?)", re.I | re.A)
