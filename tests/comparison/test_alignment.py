@@ -139,6 +139,12 @@ def test_coincide_needs_three_common_evaluations_beyond_the_first() -> None:
 # The metric
 
 
+def test_a_side_without_any_loss_is_told_as_that() -> None:
+    found = metric(Facts.of(run(curve(1.9))), Facts.of(run({})))
+    assert isinstance(found, NoMetric)
+    assert found.why == "test has no losses in the record"
+
+
 def test_a_val_loss_is_not_held_against_a_train_loss() -> None:
     without = run({}, losses={0: 4.0, 1: 3.0})
     found = align(_facts(curve(1.9)), Facts.of(without))

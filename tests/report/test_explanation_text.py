@@ -156,6 +156,26 @@ def test_what_chance_may_have_left_is_not_called_unrepeated() -> None:
     assert (unrepeated in told((-0.001, 0.036)), chance in told((-0.001, 0.036))) == (False, True)
 
 
+@pytest.mark.parametrize("width", [72, 80, 120])
+def test_each_alignment_has_the_reason_that_stands_beside_it(width: int) -> None:
+    lines = shown(explanation(3), width).splitlines()
+    start = next(place for place, line in enumerate(lines) if "+ common gap" in line)
+    for at, place in (("last", start), ("best", next(n for n in range(start + 1, len(lines)) if " best " in lines[n]))):
+        assert f" {at} " in lines[place]
+        assert "re-trained" in lines[place]
+
+
+def test_the_answer_tells_what_was_screened_out() -> None:
+    def labels(found: Explanation) -> dict[str, str]:
+        return dict(division.answer(found, found.last))
+
+    found = explanation(3, screened=("schedule", "optimizer"))
+    value = found.last.screened_out.value
+    assert value is not None
+    assert labels(found)["screened out"] == f"{division.amount(value)} schedule, optimizer, switched together"
+    assert "screened out" not in labels(explanation(3))
+
+
 def test_what_a_context_of_its_own_does() -> None:
     found = explanation(2)
     last = replace(found.last, own_context=(-0.01, 0.0016))

@@ -58,21 +58,20 @@ def metric(control: Facts, test: Facts) -> Metric | NoMetric:
 
 
 def _nothing_shared(control: Facts, test: Facts) -> NoMetric:
-    has = {
-        name: facts.val is not None or facts.bpb is not None for name, facts in (("control", control), ("test", test))
-    }
+    sides = (("control", control), ("test", test))
+    empty = [name for name, facts in sides if facts.last_iter is None]
+    if empty:
+        return NoMetric(
+            why=f"{' and '.join(empty)} {'have' if len(empty) > 1 else 'has'} no losses in the record",
+            remedy="Give a log with losses; `lossgap read` shows what was understood.",
+        )
+    has = {name: facts.val is not None or facts.bpb is not None for name, facts in sides}
     if any(has.values()):
         without = next(name for name, has_val in has.items() if not has_val)
         other = "test" if without == "control" else "control"
         return NoMetric(
             why=f"{other} has a val loss and {without} has none; a val loss and a train loss measure different things",
             remedy=f"Give a log of {without} with its evaluations.",
-        )
-    empty = [name for name, facts in (("control", control), ("test", test)) if facts.last_iter is None]
-    if empty:
-        return NoMetric(
-            why=f"{' and '.join(empty)} {'have' if len(empty) > 1 else 'has'} no losses in the record",
-            remedy="Give a log with losses; `lossgap read` shows what was understood.",
         )
     return NoMetric(
         why="the two logs have no loss of the same kind (split, dropout on or off)",

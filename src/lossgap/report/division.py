@@ -113,6 +113,9 @@ def judged(explanation: Explanation, division: Division) -> list[tuple[str, str]
         said = [_brief(item, mark(explanation)) for item in division.contributions if item.verdict == word]
         if said or word == "different":
             found.append((label, ", ".join(said) or "no factor beyond the noise"))
+    if explanation.screened_out:
+        together = _known(division.screened_out, ", ".join(explanation.screened_out), mark(explanation))
+        found.append(("screened out", f"{together}, switched together"))
     return found
 
 

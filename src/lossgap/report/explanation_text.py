@@ -93,8 +93,13 @@ def _gap(explanation: Explanation, console: Console) -> None:
     heading(console, "gap and remainder", "the remainder is what no factor took")
     table = _table(("", "at", "value", "95% interval", "why"))
     for pair in _paired(explanation, parts.gap_rows):
-        why = dict.fromkeys(": ".join(filter(None, (row.settings, row.note))) for _, row in pair)
-        table.add_row(*_numbers(pair), _lines(why))
+        why = [": ".join(filter(None, (row.settings, row.note))) for _, row in pair]
+        if len(set(why)) == 1:
+            table.add_row(*_numbers(pair), _text(why[0]))
+            continue
+        for place, reason in enumerate(why):  # a row each: a reason may take several lines
+            name, *numbers = _numbers(pair[place : place + 1])
+            table.add_row(name if place == 0 else _text(""), *numbers, _text(reason))
     _put(console, table)
 
 
