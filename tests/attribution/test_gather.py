@@ -17,7 +17,7 @@ from lossgap.attribution.divide import check
 from lossgap.attribution.executor import Done, Failure
 from lossgap.attribution.explanation import Contribution, Division, FailedArm, Quantity
 from lossgap.attribution.factor import Factor
-from lossgap.attribution.gather import Ended, Gathered, gather
+from lossgap.attribution.gather import HOPELESS, Ended, Gathered, gather
 from lossgap.errors import TrainingError
 
 from .fake_executor import FakeExecutor, arm_of, loss_of, name_of, result_of
@@ -226,6 +226,21 @@ def test_a_combination_that_fails_with_every_seed_ends_the_experiment_before_the
         *("b1", "b2", "b3"),
     ]
     assert executor.closed == 2
+
+
+def test_where_no_arm_trains_it_ends_after_the_first_few(tmp_path: Path) -> None:
+    executor = FakeExecutor(tmp_path, lambda arm, tried: "failed")
+    with pytest.raises(TrainingError, match="no arm gave a result"):
+        gathered(executor, tmp_path, design(("a", "b"), 80, kind="factorial"))
+    assert executor.ran == ["1", "ab1", "a1", "b1"] * 2
+
+
+def test_where_the_first_arms_failed_by_chance_it_goes_on(tmp_path: Path) -> None:
+    executor = dies("1", "ab1", "a1", "b1", times=1)
+    found, watch = gathered(executor, tmp_path)
+    assert (found.complete, found.failed, found.replaced) == (True, (), ())
+    assert len(watch.told) == HOPELESS
+    assert executor.ran[:8] == ["1", "ab1", "a1", "b1"] * 2
 
 
 @pytest.mark.parametrize(

@@ -184,9 +184,8 @@ def test_a_killed_experiment_goes_on_and_survives_the_loss_of_a_worker(
     found = experiment.result(process)
     gone(everybody)
     assert found["outcome"] == undisturbed.outcome
-    assert found["told"] == [
-        "killed: its worker process was ended from outside, or memory ran out; trying again",
-    ]
+    [told] = found["told"]
+    assert told.endswith(": killed: its worker process was ended from outside, or memory ran out; trying again")
     after = experiment.complete()
     untouched(before, after)
     assert (found["spent"] + len(before), found["cached"], len(after)) == (ARMS, len(before), ARMS)
@@ -235,7 +234,7 @@ def test_several_local_workers_killed(experiment: Experiment, undisturbed: Undis
     gone(everybody)
     assert found["outcome"] == undisturbed.outcome
     assert len(found["told"]) == 3
-    assert all(line.startswith("killed: ") and line.endswith("; trying again") for line in found["told"])
+    assert all(": killed: " in line and line.endswith("; trying again") for line in found["told"])
     untouched(before, experiment.complete())
     assert (found["spent"], len(experiment.complete())) == (ARMS, ARMS)
     experiment.untorn()

@@ -23,6 +23,8 @@ from lossgap.attribution.explanation import At, FailedArm
 from lossgap.errors import TrainingError
 
 ATTEMPTS = 2
+HOPELESS = 4
+"""Arms that failed before any gave a result: they are tried again before all else, and if all fail again, it ends."""
 ArmOf = Callable[[Switched, int], Arm]
 
 
@@ -86,9 +88,9 @@ def gather(
 ) -> Gathered:
     """Train the design's arms. `spare` are seeds for failed ones; by default those after the design's.
 
-    Raises TrainingError `arms-fail` when more seeds failed than the design has, or when one combination of factors
-    failed with 3 seeds (all, if there are fewer) and gave a result with none. After Ctrl-C the seeds that are complete
-    make the result, which then is not `complete`.
+    Raises TrainingError `arms-fail` when more seeds failed than the design has, when one combination of factors
+    failed with 3 seeds (all, if there are fewer) and gave a result with none, or when `HOPELESS` arms failed twice
+    before any gave a result. After Ctrl-C the seeds that are complete make the result, which then is not `complete`.
     """
     return _Gathering(design, arm_of, executor, root, watch, spare or iter(range(design.seeds[-1] + 1, 1 << 62))).run()
 
@@ -184,7 +186,7 @@ class _Gathering:
                 self._tell(0.0, said + ("" if final else "; trying again"))
                 if final:
                     self.given_up.update(dict.fromkeys(self._fail(done)))
-                if self._doubtful(done.arm.key, final):
+                if self._hopeless() or self._doubtful(done.arm.key, final):
                     return False
         finally:
             if isinstance(ended, Generator):
@@ -202,6 +204,18 @@ class _Gathering:
         self.results[result.key] = result
         self.spent += result.seconds
         self._tell(result.seconds, "")
+
+    def _hopeless(self) -> bool:
+        """Whether to break off the round: a command with a mistake in it would fail as often as there are arms.
+
+        Raises TrainingError `arms-fail` when the first arms failed again.
+        """
+        if self.results:
+            return False
+        given_up = sum(tried >= ATTEMPTS for tried in self.attempts.values())
+        if given_up >= HOPELESS:
+            raise self._arms_fail(len({item.seed for item in self.failed}))
+        return len(self.attempts) == HOPELESS and given_up == 0 and max(self.attempts.values()) == 1
 
     def _doubtful(self, key: str, final: bool) -> bool:
         """Whether to break off the round: a combination that failed so often is tried again before all else.
