@@ -235,6 +235,20 @@ def test_where_no_arm_trains_it_ends_after_the_first_few(tmp_path: Path) -> None
     assert executor.ran == ["1", "ab1", "a1", "b1"] * 2
 
 
+def test_while_the_control_trains_the_rest_is_not_called_hopeless(tmp_path: Path) -> None:
+    """Its arms end last here, as on a machine that trains many at a time."""
+
+    class ControlLast(FakeExecutor):
+        def run(self, arms: Sequence[Arm]) -> Iterator[Done]:
+            yield from super().run(sorted(arms, key=lambda arm: not arm.config))
+
+    executor = ControlLast(tmp_path, lambda arm, tried: "not-finite" if arm.config else None)
+    with pytest.raises(TrainingError, match="3 seeds failed") as caught:
+        gathered(executor, tmp_path)
+    assert "no arm gave a result" not in str(caught.value)
+    assert len(executor.ran) > 2 * HOPELESS
+
+
 def test_where_the_first_arms_failed_by_chance_it_goes_on(tmp_path: Path) -> None:
     executor = dies("1", "ab1", "a1", "b1", times=1)
     found, watch = gathered(executor, tmp_path)

@@ -108,6 +108,8 @@ class _Gathering:
         self.replaced: list[int] = []
         self.attempts: dict[str, int] = {}
         self.doubted: set[Switched] = set()
+        self.early = False
+        """Whether the first arms were tried again before all else."""
         self.given_up: dict[int, None] = {}
         """Seeds to be replaced, in order."""
         self.spent = 0.0
@@ -210,12 +212,16 @@ class _Gathering:
 
         Raises TrainingError `arms-fail` when the first arms failed again.
         """
-        if self.results:
+        combinations = {switched for (_, switched), arm in self.arms.items() if arm.key in self.attempts}
+        if (
+            self.results or frozenset() not in combinations
+        ):  # the control may be under way, and only the test's level fail
             return False
-        given_up = sum(tried >= ATTEMPTS for tried in self.attempts.values())
-        if given_up >= HOPELESS:
+        if sum(tried >= ATTEMPTS for tried in self.attempts.values()) >= HOPELESS:
             raise self._arms_fail(len({item.seed for item in self.failed}))
-        return len(self.attempts) == HOPELESS and given_up == 0 and max(self.attempts.values()) == 1
+        first_time = len(self.attempts) >= HOPELESS and not self.early
+        self.early = self.early or first_time
+        return first_time
 
     def _doubtful(self, key: str, final: bool) -> bool:
         """Whether to break off the round: a combination that failed so often is tried again before all else.
@@ -261,7 +267,7 @@ class _Gathering:
         )
 
     def _remedy(self, last: FailedArm) -> str:
-        if not self.results:
+        if not self.results and any(not item.factors for item in self.failed):
             return "no arm gave a result: mend what they failed of, and give the same command again"
         if set(last.factors) in (set(), set(self.design.factors)):
             end = "test" if last.factors else "control"
