@@ -212,10 +212,9 @@ class _Gathering:
 
         Raises TrainingError `arms-fail` when the first arms failed again.
         """
-        combinations = {switched for (_, switched), arm in self.arms.items() if arm.key in self.attempts}
-        if (
-            self.results or frozenset() not in combinations
-        ):  # the control may be under way, and only the test's level fail
+        failed = {switched for (_, switched), arm in self.arms.items() if arm.key in self.attempts}
+        # While the control may be under way, it may be the test's settings alone that fail.
+        if self.results or frozenset() not in failed:
             return False
         if sum(tried >= ATTEMPTS for tried in self.attempts.values()) >= HOPELESS:
             raise self._arms_fail(len({item.seed for item in self.failed}))
