@@ -200,15 +200,6 @@ def test_a_damaged_folder_costs_the_arms_time_and_not_the_arm(damage: str, text:
     assert replace(again, seconds=0, run="") == replace(whole, seconds=0, run="")
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, though whoever started the tests in the background may have had it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_worker_leaves_the_group_of_the_terminal_before_ctrl_c_can_reach_it() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     with local._interrupts_held():

@@ -405,7 +405,10 @@ def test_it_ends_with_its_worker(tmp_path: Path, number: signal.Signals) -> None
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
         found = pids(runner.folder)
         os.kill(worker.pid, number)
-        worker.wait(60)
+        try:
+            worker.wait(60)
+        finally:
+            worker.kill()
     assert all(gone(pid) for pid in found)
 
 
