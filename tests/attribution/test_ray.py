@@ -183,7 +183,7 @@ def test_a_cluster_that_asks_for_a_token_is_one_line_with_the_remedy(
     """In a process of its own: Ray reads the variable when it is loaded."""
     monkeypatch.delenv("RAY_AUTH_MODE")
     script = Path(__file__).with_name("killed_experiment.py")
-    command = [sys.executable, str(script), str(text), str(tmp_path / "root"), cluster, "5"]
+    command = [sys.executable, str(script), str(text), str(tmp_path / "root"), cluster, "20"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert "ray-unusable" in told.stdout, told.stderr
     assert "if the cluster asks for a token: RAY_AUTH_MODE=token" in told.stdout
