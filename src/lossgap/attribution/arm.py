@@ -74,7 +74,7 @@ class Arm:
         measurement = values.pop("measurement")
         assert isinstance(measurement, Mapping)
         command = tuple(str(word) for word in as_list(values.pop("command", [])))
-        return cls(measurement=Measurement(**measurement), command=command, **values)  # type: ignore[arg-type]
+        return cls(measurement=Measurement(**measurement), command=command, **values)  # type: ignore[arg-type]  # to_dict made them
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,6 @@ from lossgap.corpus.cache import cache_folder
 from lossgap.corpus.dataset import tokens_fingerprint
 from lossgap.errors import ConfigError, CorpusError, LossgapError, LossgapWarning
 from lossgap.runs.readers import detect
-from lossgap.runs.readers.base import SourceError
 from lossgap.settings import short
 
 MOST_FILES: Final = 2000
@@ -73,7 +72,7 @@ class Runner:
         `runner-not-there`), SourceError (`unknown-format`).
         """
         words = command.split(text)
-        _check_reader(reader)
+        detect.reader(reader, "--reader")
         if seed_arg:
             command.seed_words(seed_arg)
         overrides.check_form(override_form)
@@ -197,13 +196,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a word that no file name can be
         return False
-
-
-def _check_reader(reader: str) -> None:
-    try:
-        detect.reader(reader)
-    except SourceError as error:
-        raise SourceError(error.slug, str(error).replace("--format=", "--reader=", 1)) from None
 
 
 def _check_out_dir(words: tuple[str, ...], reader: str) -> None:

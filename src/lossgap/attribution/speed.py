@@ -145,7 +145,7 @@ def most_workers() -> int:
     """Arms at a time beyond which this machine has nothing to gain, and no memory for the processes."""
     from lossgap.machine.probe import usable_cores
 
-    return MOST_PER_CORE * max(1, usable_cores() or 1)
+    return MOST_PER_CORE * (usable_cores() or 1)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

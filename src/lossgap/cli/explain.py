@@ -16,6 +16,7 @@ from lossgap.settings import Given, build, one_line, parse_arguments, setting
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Prepared
     from lossgap.attribution.explanation import Explanation, Scale
+    from lossgap.runs.run import Run
 
 USAGE = """usage: lossgap explain CONTROL TEST [--budget=20m] [--key=value ...]
 
@@ -160,12 +161,12 @@ def _factors(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     return found, rest
 
 
-def _prepare(given: Given, runs: Sequence[object], options: Options, regroup: dict[str, list[str]]) -> Prepared:
+def _prepare(given: Given, runs: Sequence[Run], options: Options, regroup: dict[str, list[str]]) -> Prepared:
     from lossgap.api import prepare_explanation
 
     return prepare_explanation(
-        runs[0],  # type: ignore[arg-type]  # Runs
-        runs[1],  # type: ignore[arg-type]
+        runs[0],
+        runs[1],
         sources=(given.positionals[0], given.positionals[1]),
         budget=options.budget,
         margin=options.margin,

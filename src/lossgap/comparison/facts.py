@@ -46,9 +46,9 @@ from lossgap.settings import short
 T = TypeVar("T")
 
 _NVIDIA = ("nvidia", "geforce", "rtx", "gtx", "tesla", "quadro", "a100", "h100", "h200", "b200", "v100", "l40", "t4")
+_PROCESSORS = ("cpu", "intel", "xeon", "ryzen", "epyc", "threadripper", "core i")
 OTHER_BUILD = 1.05
 """A printed number of parameters that is further than this factor from nanoGPT's count is of other blocks than its."""
-_PROCESSORS = ("cpu", "intel", "xeon", "ryzen", "epyc", "threadripper", "core i")
 
 
 @dataclass(frozen=True, eq=False)

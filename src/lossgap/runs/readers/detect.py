@@ -33,11 +33,11 @@ FORMATS: dict[str, str] = {
 }
 
 
-def reader(name: str) -> Reader:
-    """The reader of that name. Raises SourceError `unknown-format` with the nearest names."""
+def reader(name: str, flag: str = "--format") -> Reader:
+    """The reader of that name, given with `flag`. Raises SourceError `unknown-format` with the nearest names."""
     if name not in FORMATS:
         advice = did_you_mean(name, FORMATS) or f"the formats are {', '.join(FORMATS)}"
-        raise SourceError("unknown-format", f"--format={one_line(name)}: there is no such format; {advice}")
+        raise SourceError("unknown-format", f"{flag}={one_line(name)}: there is no such format; {advice}")
     return cast("Reader", import_module(f"lossgap.runs.readers.{FORMATS[name]}").READER)
 
 

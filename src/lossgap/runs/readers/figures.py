@@ -89,7 +89,7 @@ class Figures:
             ("evals.train_loss", "eval-mean", "train", "eval"),
             ("evals.val_loss", "eval-mean", "val", "eval"),
         ):
-            builder.describe(column, Series(kind=kind, split=split, mode=mode, unit="nats/token"))  # type: ignore[arg-type]
+            builder.describe(column, Series(kind=kind, split=split, mode=mode, unit="nats/token"))  # type: ignore[arg-type]  # literals
         return [builder.build()]
 
 

@@ -83,7 +83,7 @@ class ModdedNanoGPT:
         """Its rows; where thousands of other lines stand around them, its list of settings."""
         if head.folder:
             return NO
-        if any(_row_of(line) for line in head.sample):
+        if any(_row_of(_STAMP.sub("", line)) for line in head.sample):
             return SURE
         settings = {found[1] for line in head.lines if (found := LISTED.match(_STAMP.sub("", line)))}
         return LIKELY if {"train_batch_tokens", "val_loss_every"} <= settings else NO
@@ -105,7 +105,7 @@ class ModdedNanoGPT:
 
 
 def _row_of(text: str) -> re.Match[str] | None:
-    return ROW.search(text) or TIME_ROW.search(text) or BARE_ROW.match(_STAMP.sub("", text))
+    return ROW.search(text) or TIME_ROW.search(text) or BARE_ROW.match(text)
 
 
 def _row(log: Log, line: int, row: re.Match[str]) -> None:
