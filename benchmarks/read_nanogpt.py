@@ -49,7 +49,7 @@ def write_log(path: Path, megabytes: int) -> int:
 def read_log(path: Path) -> None:
     """Read the log and print what it cost."""
     from lossgap.runs.readers.base import Source
-    from lossgap.runs.readers.nanogpt import READER
+    from lossgap.runs.readers.formats.nanogpt import READER
 
     wall, processor = time.perf_counter(), time.process_time()
     (run,) = READER.read(Source(path=path, name=path.name))

@@ -30,8 +30,8 @@ from pathlib import Path
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.spread import fingerprint
 from lossgap.errors import ConfigError, LossgapError
-from lossgap.runs.document import read_run_json, write_json
 from lossgap.runs.run import Run, read_run
+from lossgap.runs.run_json import read_run_json, write_json
 from lossgap.settings import build, parse_arguments, setting, settings_of
 
 TABLE = Path(__file__).parents[1] / "src" / "lossgap" / "comparison" / "spreads.json"

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from lossgap.attribution.arm import Arm, ArmResult, Measurement
-from lossgap.attribution.runner import Runner, run_foreign
+from lossgap.attribution.foreign.runner import Runner, run_foreign
 
 MEASUREMENT = Measurement(context=16, evaluations=4, tokens=1024)
 CONFIG: dict[str, object] = {

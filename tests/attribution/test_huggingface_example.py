@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lossgap.attribution.arm import Measurement
-from lossgap.attribution.runner import Runner, run_foreign
+from lossgap.attribution.foreign.runner import Runner, run_foreign
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "huggingface-trainer" / "train.py"
 FIXED = ["--text_file=input.txt", "--lr_scheduler_type=cosine", "--use_cpu"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lossgap.attribution import launcher
+from lossgap.attribution.foreign import launcher
 
 STEP = launcher.STEP
 SURROUNDINGS = """

@@ -11,15 +11,15 @@ from pathlib import Path
 import nanogpt_reference as reference
 import pytest
 
-from lossgap.attribution import launcher
 from lossgap.attribution.arm import ArmResult, Measurement
+from lossgap.attribution.foreign import launcher
+from lossgap.attribution.foreign.runner import Runner, run_foreign
 from lossgap.attribution.measure import ArmFailed
-from lossgap.attribution.runner import Runner, run_foreign
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
+from lossgap.evaluation.splits import Evaluator
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.training import checkpoint
-from lossgap.training.evaluation import Evaluator
 from lossgap.training.numerics import resolve
 
 COMMAND = f"{sys.executable} train.py config/train_shakespeare_char.py --device=cpu --compile=False {{overrides}}"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from attribution.foreign import ran, trainer
-from lossgap.attribution import launcher, outcome
 from lossgap.attribution.arm import ArmResult
+from lossgap.attribution.foreign import launcher, outcome
 from lossgap.corpus import exact_windows, open_corpus, token_window
 from lossgap.gpt import GPT, GPTConfig
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossgap.attribution import overrides
 from lossgap.attribution.arm import Measurement
-from lossgap.attribution.overrides import FORM, check_form, check_strangers, expand, measured, passed, spacing
+from lossgap.attribution.foreign import overrides
+from lossgap.attribution.foreign.overrides import FORM, check_form, check_strangers, expand, measured, passed, spacing
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.errors import ConfigError
 from lossgap.machine.device import Accelerators

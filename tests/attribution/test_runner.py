@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from attribution.foreign import CONFIG, MEASUREMENT, TRAIN, arm, ran, trainer
-from lossgap.attribution import command, process
 from lossgap.attribution.arm import Arm
+from lossgap.attribution.foreign import command, process
+from lossgap.attribution.foreign.runner import Runner, run_foreign
 from lossgap.attribution.measure import ArmFailed, arm_folder
-from lossgap.attribution.runner import Runner, run_foreign
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError
 
@@ -393,7 +393,7 @@ WORKER = """
 import json, sys
 from pathlib import Path
 from lossgap.attribution.arm import Arm
-from lossgap.attribution.runner import run_foreign
+from lossgap.attribution.foreign.runner import run_foreign
 run_foreign(Arm.from_dict(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lossgap.comparison.finding as registry
+import lossgap.comparison.rules as registry
 from comparison.made import GPU, LAPTOP, curve, run
 from lossgap.comparison import Comparison, compare
 from lossgap.comparison.comparison import exit_code
-from lossgap.comparison.finding import (
+from lossgap.comparison.rules import (
     Finding,
     Pair,
     Result,

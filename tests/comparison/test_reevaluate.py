@@ -20,12 +20,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import lossgap
+from lossgap import schemas
 from lossgap.cli.main import main
-from lossgap.comparison import Comparison, reevaluate, same_text
-from lossgap.comparison.finding import Finding, RuledOut, cause
+from lossgap.comparison import Comparison
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side, findings, signed, without_answered
+from lossgap.comparison.rules import Finding, RuledOut, cause
 from lossgap.corpus import exact_windows, open_corpus, token_window
 from lossgap.errors import CheckpointError, CorpusError
+from lossgap.evaluation import reevaluate
+from lossgap.evaluation import windows as same_text
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.report import document, text
 from lossgap.runs.run import Series
@@ -48,7 +51,7 @@ SETTINGS = {
     "always_save_checkpoint": False,
 }
 SHORT, LONG = 8, 20
-VALIDATOR = jsonschema.Draft202012Validator(document.schema())
+VALIDATOR = jsonschema.Draft202012Validator(schemas.load("comparison"))
 
 
 def words(seed: int, lines: int = 180) -> str:

@@ -29,7 +29,7 @@ from lossgap import load_run
 from lossgap.comparison import spread
 from lossgap.comparison.compare import compare
 from lossgap.comparison.comparison import Comparison
-from lossgap.comparison.finding import rules
+from lossgap.comparison.rules import rules
 from lossgap.runs.run import Run
 
 Mode = Literal["visible", "decoy", "stripped"]

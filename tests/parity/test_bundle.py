@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from torch import Tensor
 
+from lossgap import schemas
 from lossgap.errors import BundleError
 from lossgap.parity import bundle_file as bundle_module
-from lossgap.parity.bundle import DIGEST, DOCUMENT, Bundle, bundle_arrays, digest, document, schema, write_bundle
+from lossgap.parity.bundle import DIGEST, DOCUMENT, Bundle, bundle_arrays, digest, document, write_bundle
 from lossgap.parity.bundle_file import read_bundle
 
 
@@ -61,14 +62,14 @@ def test_it_comes_back(recorded: Bundle, tmp_path: Path) -> None:
 
 
 def test_its_document_follows_the_schema(recorded: Bundle) -> None:
-    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.Draft202012Validator.check_schema(schemas.load("bundle"))
     content = document(recorded)
-    jsonschema.validate(content, schema())
+    jsonschema.validate(content, schemas.load("bundle"))
     for change in ("schema", "losses", "points", "numerics"):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**content, change: "x"}, schema())
+            jsonschema.validate({**content, change: "x"}, schemas.load("bundle"))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**content, "more": 1}, schema())
+        jsonschema.validate({**content, "more": 1}, schemas.load("bundle"))
 
 
 def test_nothing_is_written_over(recorded: Bundle, tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lossgap
+from lossgap import schemas
+from lossgap.canary import products
+from lossgap.canary.check import Check, check, judged, refuse
+from lossgap.canary.kernels import AdamW, CrossEntropy, Embedding, Gelu, Normalisation, of_a_run
+from lossgap.canary.operation import Operation
+from lossgap.canary.products import Linear, SelfAttention
 from lossgap.cli.main import main
 from lossgap.errors import MachineError
 from lossgap.gpt import GPTConfig, plain_attention
-from lossgap.parity import products
-from lossgap.parity.canary import Check, check, judged, refuse
-from lossgap.parity.kernels import AdamW, CrossEntropy, Embedding, Gelu, Normalisation, of_a_run
-from lossgap.parity.operation import Operation
-from lossgap.parity.products import Linear, SelfAttention
 from lossgap.report import canary as rendered
 from lossgap.training.numerics import Numerics, applied
 
@@ -251,7 +252,7 @@ def test_python_call_and_document() -> None:
     found = lossgap.canary(**SETTINGS)
     assert not found.faults
     document = json.loads(rendered.text(found))
-    jsonschema.validate(document, rendered.schema())
+    jsonschema.validate(document, schemas.load("canary"))
     assert document["verdict"] == "within bounds"
     assert {each["direction"] for each in document["checks"]} == {"forward", "backward", "optimizer"}
     assert document["machine"]["cpu"] == found.environment["cpu"]
@@ -267,7 +268,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     monkeypatch.setattr(F, "gelu", lambda x: GELU(x, approximate="tanh"))
     assert main(["canary", *flags(), "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
-    jsonschema.validate(document, rendered.schema())
+    jsonschema.validate(document, schemas.load("canary"))
     assert [each["operation"] for each in document["checks"] if not each["ok"]] == ["GELU", "GELU"]
     assert main(["canary", *flags()]) == 2
     assert "out of bounds: GELU" in capsys.readouterr().out

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import lossgap
+from lossgap import schemas
 from lossgap.cli.main import main
 from lossgap.errors import LossgapError
 from lossgap.parity import record as module
 from lossgap.parity.bundle import Bundle, document
 from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.evidence import Allowance, Item, gather
-from lossgap.parity.record import record_schema
 from lossgap.parity.reference import LOSS
 from lossgap.parity.sketch import WIDTH
 from lossgap.training.checkpoint import load
@@ -138,12 +138,12 @@ def test_json(command: Command) -> None:
     code, out, err = command(*FLAGS, "--iters=2", "--out=bundle", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
-    jsonschema.validate(found, record_schema())
+    jsonschema.validate(found, schemas.load("record"))
     assert found["bytes"] == Path("bundle").stat().st_size
     assert found["checkpoints"] == [0, 1]
     assert found["corpus_tokens"] == read_bundle(Path("bundle")).tokens
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**found, "bytes": -1}, record_schema())
+        jsonschema.validate({**found, "bytes": -1}, schemas.load("record"))
 
 
 def test_the_price_is_told_beforehand(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import lossgap
+from lossgap import schemas
 from lossgap.cli.main import main
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError, MachineError
@@ -22,7 +23,6 @@ from lossgap.parity import stretch
 from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.replay import Asked, numerics_here
 from lossgap.parity.replay_result import Replay
-from lossgap.report import replay_document
 from lossgap.training.schedule import learning_rate
 
 from .small import SETTINGS
@@ -261,7 +261,7 @@ def test_command(bundles: Callable[..., Path], here: Path, capsys: pytest.Captur
     assert main(["replay", bundle, "--device=cpu", "--json", "--html=page.html", "--png=chart.png"]) == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
-    jsonschema.validate(document, replay_document.schema())
+    jsonschema.validate(document, schemas.load("replay"))
     assert document["verdict"] == "equivalent"
     assert (here / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (here / "chart.png").read_bytes()[:4] == b"\x89PNG"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossgap.runs.readers import litgpt, llms_from_scratch, word_language_model
 from lossgap.runs.readers.base import NO
+from lossgap.runs.readers.formats import litgpt, llms_from_scratch, word_language_model
 
 from .hostile import damaged, losses, metric, notes, read, source, survives, vals
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossgap.runs.readers import csv_table, keras, lightning
 from lossgap.runs.readers.base import NO, Source, SourceError
+from lossgap.runs.readers.formats import csv_table, keras, lightning
 
 from .hostile import damaged, losses, metric, notes, read, source, survives, vals
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO, Source
-from lossgap.runs.readers.huggingface import READER
+from lossgap.runs.readers.formats.huggingface import READER
 
 from .hostile import damaged, losses, metric, notes, read, source, survives, vals
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO
-from lossgap.runs.readers.jsonl import READER
+from lossgap.runs.readers.formats.jsonl import READER
 
 from .hostile import damaged, losses, metric, notes, read, source, survives, vals
 

@@ -6,7 +6,7 @@ import pytest
 
 from lossgap.runs.readers.metric_names import Role, meaning
 from lossgap.runs.readers.setting_names import typed
-from lossgap.runs.readers.yaml_subset import parse_yaml
+from lossgap.runs.readers.stores.yaml_subset import parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO, SURE, Run, Source
-from lossgap.runs.readers.mlflow_store import READER
+from lossgap.runs.readers.formats.mlflow_store import READER
 
 from .hostile import damaged, losses, metric, notes, read, sound, source, survives, vals
 

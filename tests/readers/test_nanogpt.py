@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lossgap
-from lossgap.runs.readers import nanogpt
 from lossgap.runs.readers.base import Run, Source
-from lossgap.runs.readers.nanogpt import Parser
+from lossgap.runs.readers.formats import nanogpt
+from lossgap.runs.readers.formats.nanogpt import Parser
 from lossgap.runs.readers.text import Block
 
 from .contract import check_run, source_of

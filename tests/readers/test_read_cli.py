@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from lossgap import schemas
 from lossgap.cli import read
 from lossgap.errors import ConfigError
 
@@ -19,17 +19,10 @@ from .contract import ReaderContract
 SAMPLES = [item for item in vars(test_contract).values() if isinstance(item, type) and issubclass(item, ReaderContract)]
 
 
-def schema() -> dict[str, Any]:
-    text = resources.files("lossgap.runs").joinpath("read.schema.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    jsonschema.Draft202012Validator.check_schema(found)
-    return found
-
-
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
     assert read.main([*argv, "--json"]) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
-    jsonschema.validate(found, schema())
+    jsonschema.validate(found, schemas.load("read"))
     return found
 
 

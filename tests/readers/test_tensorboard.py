@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO, SURE, Run, Source
-from lossgap.runs.readers.tensorboard import READER
-from lossgap.runs.readers.tfrecord import MAX_RECORD, masked_crc
+from lossgap.runs.readers.formats.tensorboard import READER
+from lossgap.runs.readers.stores.tfrecord import MAX_RECORD, masked_crc
 
 from .hostile import damaged, losses, notes, read, sound, source, survives, vals
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO
-from lossgap.runs.readers.torchtitan import READER
+from lossgap.runs.readers.formats.torchtitan import READER
 
 from .hostile import damaged, losses, metric, notes, read, source, survives, vals
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.runs.readers.base import NO, SURE, Run, Source
-from lossgap.runs.readers.wandb_folder import READER
-from lossgap.runs.readers.wandb_records import BLOCK
+from lossgap.runs.readers.formats.wandb_folder import READER
+from lossgap.runs.readers.stores.wandb_records import BLOCK
 
 from .hostile import damaged, losses, notes, read, sound, source, survives, vals
 from .test_tensorboard import part

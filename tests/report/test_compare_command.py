@@ -10,9 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from lossgap import schemas
 from lossgap.cli.compare import USAGE, main, parted
 from lossgap.errors import LossgapError
-from lossgap.report import document
 
 HEADING = """Overriding: device = cpu
 Overriding: compile = False
@@ -54,7 +54,7 @@ def test_text_and_document(logs: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "+0.5000 nats/token (test minus control)" in answer
     assert main([*logs[:2], "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    jsonschema.validate(body, document.schema())
+    jsonschema.validate(body, schemas.load("comparison"))
     assert body["gap"]["last"] == pytest.approx(0.5)
     assert body["control"]["config"]["batch_size"] == 12
 
@@ -74,7 +74,7 @@ def test_what_the_user_says_of_one_run(logs: list[str], tmp_path: Path, capsys: 
     said = ["--config", f"test={config}", "--set", "test.block_size=128", "--set=test.dropout=0.1"]
     assert main([logs[0], bare, *said, "--device", "test=RTX 4070 Ti", "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
-    jsonschema.validate(body, document.schema())
+    jsonschema.validate(body, schemas.load("comparison"))
     assert body["test"]["config"] == {"n_layer": 4, "batch_size": 12, "block_size": 128, "dropout": 0.1}
     assert body["test"]["device"] == "RTX 4070 Ti"
     assert body["control"]["config"]["block_size"] == 64

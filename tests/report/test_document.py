@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from lossgap import schemas
 from lossgap.comparison import Comparison, compare
-from lossgap.comparison.finding import Finding, Pair, Rule, RuledOut, cause, ruled_out
+from lossgap.comparison.rules import Finding, Pair, Rule, RuledOut, cause, ruled_out
 from lossgap.report import document, text
 from lossgap.runs.run import Inferred, Run
 
-VALIDATOR = jsonschema.Draft202012Validator(document.schema())
+VALIDATOR = jsonschema.Draft202012Validator(schemas.load("comparison"))
 
 
 def checked(*comparisons: Comparison) -> dict[str, object]:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lossgap import schemas
 from lossgap.attribution.explanation import Contribution, Division, Explanation, Quantity
 from lossgap.attribution.factor import NotSwitched
 from lossgap.report import explanation_document
@@ -21,7 +22,7 @@ from report.explained import explanation, factor, unknown
 from report.hostile import HOSTILE
 
 Json = dict[str, Any]
-VALIDATOR = jsonschema.Draft202012Validator(explanation_document.schema())
+VALIDATOR = jsonschema.Draft202012Validator(schemas.load("explanation"))
 BLOCK = {"gap", "ends", "own_context", "contributions", "interactions", "remainder"}
 
 
@@ -144,8 +145,8 @@ def test_the_parts_add_up_in_both_blocks(name: str) -> None:
 
 
 def test_no_field_that_the_schema_does_not_name() -> None:
-    jsonschema.Draft202012Validator.check_schema(explanation_document.schema())
-    found = [item for item in objects(explanation_document.schema()) if "properties" in item]
+    jsonschema.Draft202012Validator.check_schema(schemas.load("explanation"))
+    found = [item for item in objects(schemas.load("explanation")) if "properties" in item]
     assert len(found) > 10
     assert all(item["additionalProperties"] is False for item in found)
     body = checked(explanation(2))

@@ -15,9 +15,9 @@ from comparison import made
 from lossgap.cli.compare import main
 from lossgap.comparison import Comparison, compare
 from lossgap.comparison.comparison import Step
-from lossgap.comparison.finding import Pair, Result, Rule, cause, remark, ruled_out
 from lossgap.comparison.noise import noise
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side
+from lossgap.comparison.rules import Pair, Result, Rule, cause, remark, ruled_out
 from lossgap.comparison.verdict import judge
 from lossgap.errors import LossgapError
 from lossgap.report import embed, like_for_like, page, table

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from lossgap import schemas
 from lossgap.report import replay_document, replay_text, replay_words
 from report.hostile import HOSTILE
 from report.replayed import CASES, check, checks, hostile, replay
@@ -27,7 +28,7 @@ VERDICTS = {
 
 def valid(name: str) -> dict[str, object]:
     document = json.loads(replay_document.text(CASES[name]))
-    jsonschema.validate(document, replay_document.schema())
+    jsonschema.validate(document, schemas.load("replay"))
     assert isinstance(document, dict)
     return document
 
@@ -67,7 +68,7 @@ def test_exit_code_goes_with_the_verdict(name: str, code: int) -> None:
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_hostile_text_is_data(name: str) -> None:
     document = json.loads(replay_document.text(hostile(name)))
-    jsonschema.validate(document, replay_document.schema())
+    jsonschema.validate(document, schemas.load("replay"))
     assert document["bundle"] == name
     shown = printed(hostile(name))
     assert all(char.isprintable() or char == "\n" for char in shown)

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossgap.errors import RunFolderError
-from lossgap.runs.document import MAX_RUN_BYTES
 from lossgap.runs.listing import list_runs
 from lossgap.runs.lock import FolderLock
 from lossgap.runs.rows import MAX_LINE_BYTES, walk
 from lossgap.runs.run import EVAL_COLUMNS, ITER_COLUMNS, read_run
+from lossgap.runs.run_json import MAX_RUN_BYTES
 
 from .example import eval_row, final_row, iter_row, new_record
 

@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from lossgap.runs.document import schema
+from lossgap import schemas
 
 from .example import eval_row, final_row, iter_row, new_record
 
-RUN = Draft202012Validator(schema())
-ROW = Draft202012Validator({**schema(), "$ref": "#/$defs/row", "type": "object", "required": [], "properties": {}})
+RUN = Draft202012Validator(schemas.load("run"))
+ROW = Draft202012Validator(
+    {**schemas.load("run"), "$ref": "#/$defs/row", "type": "object", "required": [], "properties": {}}
+)
 
 
 def test_schema_itself() -> None:
-    Draft202012Validator.check_schema(schema())
+    Draft202012Validator.check_schema(schemas.load("run"))
 
 
 def test_record_and_rows(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ TWELVE = {"batch_size": 4, "gradient_accumulation_steps": 3, "dropout": 0.2}
 RECORDER = """
 import collections, hashlib, json, os, sys
 import lossgap.dropout
-import lossgap.training.evaluation
+import lossgap.evaluation.splits
 from lossgap.cli.main import main
 from lossgap.training.batches import Batches
 
@@ -57,7 +57,7 @@ def recorded_mask(key, shape, p):
     return mask
 
 Batches.take, lossgap.dropout.keep_mask = recorded_take, recorded_mask
-lossgap.training.evaluation.TOKENS_PER_PASS = 64  # so that an exact evaluation has passes to share
+lossgap.evaluation.splits.TOKENS_PER_PASS = 64  # so that an exact evaluation has passes to share
 code = main(sys.argv[2:])
 with open(f"{sys.argv[1]}-{os.environ.get('RANK', 0)}.json", "w") as file:
     json.dump({"batches": batches, "masks": masks}, file)

@@ -14,11 +14,12 @@ import torch
 from lossgap import random
 from lossgap.corpus import Corpus, exact_windows
 from lossgap.errors import CorpusError
+from lossgap.evaluation import splits as evaluation
+from lossgap.evaluation.splits import Evaluator
 from lossgap.gpt import GPT
 from lossgap.random import Int64, Split
-from lossgap.training import evaluation, optimizer
+from lossgap.training import optimizer
 from lossgap.training.draws import CounterDraws
-from lossgap.training.evaluation import Evaluator
 
 from .small import Ended
 from .tiny_run import config, document, model, numerics, rows

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from lossgap import __version__
 from lossgap.cli.train import progress_on
+from lossgap.evaluation.splits import Evaluation, Evaluator
 from lossgap.training import checkpoint
-from lossgap.training.evaluation import Evaluation, Evaluator
 from lossgap.training.loop import SETTLING
 from lossgap.training.progress import Lines, Live, Opening, Silence
 

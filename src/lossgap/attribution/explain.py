@@ -33,12 +33,12 @@ from lossgap.attribution.explanation import (
     Scale,
 )
 from lossgap.attribution.factor import COORDINATES, Coordinates, Factor, FactorPlan, factors
+from lossgap.attribution.foreign.runner import Runner
 from lossgap.attribution.gather import ArmOf, Gathered, Watch, gather
 from lossgap.attribution.local import LocalExecutor
 from lossgap.attribution.price_result import Price
 from lossgap.attribution.pricing import Experiment, Pricing, some_arms
 from lossgap.attribution.quote import quote
-from lossgap.attribution.runner import Runner
 from lossgap.attribution.speed import Workers, most_workers
 from lossgap.attribution.trainer import Trainer
 from lossgap.comparison import Comparison, compare

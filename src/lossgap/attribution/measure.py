@@ -21,15 +21,16 @@ from pathlib import Path
 
 import lossgap
 from lossgap.attribution.arm import Arm, ArmResult, Measurement
+from lossgap.attribution.code_digest import code_digest
 from lossgap.attribution.executor import Failure
-from lossgap.comparison.reevaluate import summed_loss
-from lossgap.comparison.same_text import Windows, same_tokens
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import CheckpointError, LossgapError, LossgapWarning, RunFolderError, TrainingError
-from lossgap.runs.document import replace_file
+from lossgap.evaluation.reevaluate import summed_loss
+from lossgap.evaluation.windows import Windows, same_tokens
 from lossgap.runs.lock import FolderLock
 from lossgap.runs.run import Run, read_run
+from lossgap.runs.run_json import replace_file
 from lossgap.settings import one_line, settings_of
 
 RESULT = "result.json"
@@ -39,8 +40,8 @@ FOR_EVER = -1.0
 CODE = (
     "gpt.py", "random.py", "dropout.py", "corpus/windows.py", "corpus/dataset.py", "training/train.py",
     "training/loop.py", "training/update.py", "training/draws.py", "training/batches.py", "training/optimizer.py",
-    "training/schedule.py", "training/evaluation.py", "training/numerics.py", "comparison/reevaluate.py",
-    "comparison/same_text.py", "attribution/measure.py",
+    "training/schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/reevaluate.py",
+    "evaluation/windows.py", "attribution/measure.py",
 )  # fmt: skip
 """The files on which an arm's losses depend."""
 
@@ -60,9 +61,7 @@ def code_hash() -> str:
     import torch
 
     folder = Path(lossgap.__file__).parent
-    digest = hashlib.sha256()
-    for name in CODE:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
+    digest = hashlib.sha256(code_digest(folder / name for name in CODE).encode())
     digest.update(f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
     return digest.hexdigest()
 
@@ -107,7 +106,7 @@ def _alone(key: str, root: Path) -> FolderLock:
 def _run(arm: Arm, root: Path) -> ArmResult:
     start = time.perf_counter()
     if arm.command:
-        from lossgap.attribution.runner import run_foreign
+        from lossgap.attribution.foreign.runner import run_foreign
 
         _check_trainer(arm)
         result = run_foreign(arm, root)
@@ -130,7 +129,7 @@ def _run(arm: Arm, root: Path) -> ArmResult:
 
 def _check_trainer(arm: Arm) -> None:
     """Raises ArmFailed where a foreign trainer's files or data are not those that the experiment began with."""
-    from lossgap.attribution.runner import Runner
+    from lossgap.attribution.foreign.runner import Runner
 
     runner = Runner(
         command=arm.command,

@@ -22,7 +22,7 @@ from lossgap.attribution.explanation import Scale
 from lossgap.attribution.factor import FactorPlan
 from lossgap.attribution.speed import Speed, Workers, flops, shape
 from lossgap.errors import ConfigError
-from lossgap.runs.document import replace_file
+from lossgap.runs.run_json import replace_file
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping
 
 PlanAt = Callable[[Scale], FactorPlan]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from lossgap.attribution.arm import Measurement
 from lossgap.config import TrainConfig
-from lossgap.runs.document import replace_file
+from lossgap.runs.run_json import replace_file
 from lossgap.runs.values import as_int, as_list, as_mapping
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from lossgap.attribution.arm import Arm, Measurement
 from lossgap.attribution.design import Switched
 from lossgap.attribution.ends import Ends
 from lossgap.attribution.factor import FactorPlan
+from lossgap.attribution.foreign.runner import Runner
 from lossgap.attribution.pricing import measured
-from lossgap.attribution.runner import Runner
 from lossgap.attribution.speed import Speed, Workers, flops, measure_speed, workers_for
 
 CARRIED = frozenset(("max_iters", "lr_decay_iters", "warmup_iters"))

@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _check_flags(given: Given, options: Options) -> None:
     """Each flag says something. Raises ConfigError `flag-without-effect`; `runner-bad-command` for an empty command."""
-    from lossgap.attribution.command import split
+    from lossgap.attribution.foreign.command import split
 
     if "runner" in given.values:
         split(options.runner)

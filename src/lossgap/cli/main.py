@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
-from lossgap import __version__
 from lossgap.errors import ConfigError, LossgapError, LossgapWarning
 from lossgap.settings import did_you_mean
+from lossgap.version import __version__
 
 COMMANDS = {
     "train": "train a GPT from a config file, a preset and --key=value flags",

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from lossgap.config_file import printable
 from lossgap.errors import ConfigError
-from lossgap.runs.document import plain
 from lossgap.runs.readers.detect import FORMATS
 from lossgap.runs.readers.source import load_runs
 from lossgap.runs.run import Run
+from lossgap.runs.run_json import plain
 from lossgap.settings import build, one_line, parse_arguments, setting
 
 SCHEMA = "lossgap.read/1"

@@ -15,15 +15,15 @@ from lossgap.comparison.alignment import align
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import compare_settings
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Rule, find
 from lossgap.comparison.noise import noise
 from lossgap.comparison.ranking import next_steps, rank
-from lossgap.comparison.reevaluate import measure_alike
 from lossgap.comparison.reevaluation import FLAG, without_answered
 from lossgap.comparison.reevaluation import findings as measured_findings
-from lossgap.comparison.state import has_checkpoint
+from lossgap.comparison.rules import Pair, Rule, find
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
+from lossgap.evaluation.checkpoints import has_checkpoint
+from lossgap.evaluation.reevaluate import measure_alike
 from lossgap.runs.run import Run
 
 

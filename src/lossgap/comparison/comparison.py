@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.differences import Settings
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, RuledOut
 from lossgap.comparison.noise import Noise
 from lossgap.comparison.reevaluation import Reevaluation
+from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
 
 

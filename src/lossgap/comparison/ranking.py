@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lossgap.comparison.comparison import Step
-from lossgap.comparison.finding import STRENGTHS, Finding, RuledOut
+from lossgap.comparison.rules import STRENGTHS, Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
 
 AGAINST = "It works against this gap, so it is no cause of it."

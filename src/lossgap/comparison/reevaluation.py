@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lossgap.comparison.finding import Finding, RuledOut
+from lossgap.comparison.rules import Finding, RuledOut
 
 Which = Literal["last", "best"]
 Unit = Literal["nats/token", "nats/byte"]

@@ -20,16 +20,13 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lossgap import __version__
 from lossgap.config import TrainConfig
 from lossgap.corpus.windows import inputs_and_targets
 from lossgap.errors import BundleError
@@ -37,7 +34,8 @@ from lossgap.gpt import GPTConfig
 from lossgap.parity.evidence import Item
 from lossgap.parity.stretch import Job, Moment
 from lossgap.random import Split
-from lossgap.runs.document import open_data, plain, replace_file, shown
+from lossgap.runs.run_json import open_data, plain, replace_file, shown
+from lossgap.version import __version__
 
 SCHEMA = "lossgap.bundle/1"
 DOCUMENT, DIGEST = "lossgap", "sha256"
@@ -222,12 +220,6 @@ def parts(point: Point) -> dict[str, Mapping[str, Tensor]]:
 def token_kind(vocab_size: int) -> npt.DTypeLike:
     """How tokens are stored."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32
-
-
-def schema() -> dict[str, object]:
-    """The JSON Schema of the document."""
-    text = resources.files("lossgap.parity").joinpath("bundle.schema.json").read_text(encoding="utf-8")
-    return cast("dict[str, object]", json.loads(text))
 
 
 def document(bundle: Bundle) -> dict[str, object]:

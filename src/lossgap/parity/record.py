@@ -9,14 +9,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -34,7 +32,7 @@ from lossgap.parity.evidence import gather
 from lossgap.parity.reference import Step
 from lossgap.parity.stretch import Job, Moment, Stretch, Trace
 from lossgap.random import Split
-from lossgap.runs.document import RUN_FILE, read_run_json
+from lossgap.runs.run_json import RUN_FILE, read_run_json
 from lossgap.runs.values import as_mapping
 from lossgap.settings import Given, asks_for_help, read_arguments, settings_of
 from lossgap.training import checkpoint as checkpoints
@@ -61,12 +59,6 @@ WORTH_SAYING = 5.0
 _SPLITS: tuple[Split, ...] = get_args(Split)
 
 Say = Callable[[str], None]
-
-
-def record_schema() -> dict[str, object]:
-    """The JSON Schema of what `lossgap record --json` prints."""
-    text = resources.files("lossgap.report").joinpath("schemas/record.schema.json").read_text(encoding="utf-8")
-    return cast("dict[str, object]", json.loads(text))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lossgap.evaluation.splits import evaluating
 from lossgap.gpt import GPTConfig
 from lossgap.parity.rounding import Move
 from lossgap.parity.stretch import Job, Moment, Stretch
 from lossgap.parity.units import Unit, backward_order, capture
 from lossgap.training.batches import Batch
-from lossgap.training.evaluation import evaluating
 from lossgap.training.numerics import Numerics, applied
 from lossgap.training.update import apply
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from lossgap.config import TrainConfig
+from lossgap.evaluation.splits import evaluating, mean_loss
 from lossgap.gpt import GPT, GPTConfig, n_places
 from lossgap.random import Split
 from lossgap.training import optimizer as optimizers
 from lossgap.training.batches import Batch
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
-from lossgap.training.evaluation import evaluating, mean_loss
 from lossgap.training.numerics import Numerics, applied
 from lossgap.training.optimizer import Scaler
 from lossgap.training.schedule import learning_rate

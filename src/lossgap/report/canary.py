@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from lossgap import __version__
 from lossgap.report.document import with_why
 from lossgap.report.words import visible
-from lossgap.runs.document import plain
+from lossgap.runs.run_json import plain
+from lossgap.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossgap.parity.canary import Canary, Check
+    from lossgap.canary.check import Canary, Check
 
 SCHEMA = "lossgap.canary/1"
 
 Json = dict[str, object]
-
-
-@cache
-def schema() -> Json:
-    """The JSON Schema of the document."""
-    text = resources.files("lossgap.report").joinpath("schemas/canary.schema.json").read_text(encoding="utf-8")
-    return cast("Json", json.loads(text))
 
 
 def document(found: Canary) -> Json:

@@ -9,24 +9,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
-from typing import cast
 
-from lossgap import __version__
 from lossgap.comparison.alignment import Row
 from lossgap.comparison.comparison import Comparison, exit_code
 from lossgap.comparison.curve import Value
 from lossgap.comparison.differences import Setting
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, RuledOut
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
 from lossgap.comparison.reevaluation import Difference, Like, Reevaluation, Side
+from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.scales import NAMES
-from lossgap.runs.document import plain
+from lossgap.runs.run_json import plain
 from lossgap.settings import short
+from lossgap.version import __version__
 
 SCHEMA = "lossgap.comparison/1"
 FACTS = (
@@ -37,13 +34,6 @@ FACTS = (
 )
 
 Json = dict[str, object]
-
-
-@cache
-def schema() -> Json:
-    """The JSON Schema of the document."""
-    text = resources.files("lossgap.report").joinpath("schemas/comparison.schema.json").read_text(encoding="utf-8")
-    return cast("Json", json.loads(text))
 
 
 def document(comparisons: Sequence[Comparison]) -> Json:

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
-from typing import cast
 
-from lossgap import __version__
 from lossgap.attribution.explanation import (
     ArmRow,
     Budget,
@@ -27,17 +23,11 @@ from lossgap.attribution.explanation import (
 )
 from lossgap.attribution.factor import Factor, NotSwitched
 from lossgap.report.document import Json, finite, safe, with_why
+from lossgap.version import __version__
 
 SCHEMA = "lossgap.explanation/1"
 NOT_FINITE = "it is not a finite number"
 NOT_MEASURED = "not measured"
-
-
-@cache
-def schema() -> Json:
-    """The JSON Schema of the document."""
-    text = resources.files("lossgap.report").joinpath("schemas/explanation.schema.json").read_text(encoding="utf-8")
-    return cast("Json", json.loads(text))
 
 
 def text(explanation: Explanation) -> str:

@@ -7,26 +7,16 @@ occur: a loss that is not finite is null, too.
 from __future__ import annotations
 
 import json
-from functools import cache
-from importlib import resources
-from typing import cast
 
-from lossgap import __version__
 from lossgap.parity.envelope import FLOOR, LEVEL
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Check
 from lossgap.parity.trajectory import Place
 from lossgap.report.document import Json, finite, safe, with_why
+from lossgap.version import __version__
 
 SCHEMA = "lossgap.replay/1"
 NOT_FINITE = "it is not a finite number"
-
-
-@cache
-def schema() -> Json:
-    """The JSON Schema of the document."""
-    text = resources.files("lossgap.report").joinpath("schemas/replay.schema.json").read_text(encoding="utf-8")
-    return cast("Json", json.loads(text))
 
 
 def text(found: Replay) -> str:

@@ -13,8 +13,8 @@ from functools import cache
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lossgap import __version__
 from lossgap.report import embed, words
+from lossgap.version import __version__
 
 
 def page(

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lossgap.comparison.comparison import Comparison
-from lossgap.comparison.finding import Finding
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Finding
 from lossgap.report import like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
 from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, plain_table

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from lossgap.errors import RunFolderError
-from lossgap.runs.document import shown
 from lossgap.runs.listing import RunSummary, list_runs, summarise
 from lossgap.runs.lock import FolderLock, in_use, is_locked, unusable
+from lossgap.runs.run_json import shown
 
 __all__ = ["OutDir", "RunSummary", "list_runs", "prepare_out_dir", "summarise"]
 

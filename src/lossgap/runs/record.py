@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 from lossgap.runs import rows
-from lossgap.runs.document import (
+from lossgap.runs.rows import Dropped
+from lossgap.runs.run_json import (
     METRICS_FILE,
     RUN_FILE,
     SCHEMA,
@@ -33,7 +34,6 @@ from lossgap.runs.document import (
     unwritable,
     write_json,
 )
-from lossgap.runs.rows import Dropped
 from lossgap.runs.status import Status
 from lossgap.runs.values import as_list
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from lossgap.runs.document import plain
+from lossgap.runs.run_json import plain
 
 Row = dict[str, object]
 KINDS = ("iter", "eval", "final")

@@ -17,7 +17,7 @@ from typing import Literal
 import polars as pl
 
 from lossgap.runs import rows
-from lossgap.runs.document import METRICS_FILE, metrics_unreadable, open_data, read_run_json
+from lossgap.runs.run_json import METRICS_FILE, metrics_unreadable, open_data, read_run_json
 from lossgap.runs.status import true_status
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
 

@@ -9,7 +9,6 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from lossgap import __version__
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus
 from lossgap.gpt import GPT
@@ -19,6 +18,7 @@ from lossgap.training.distributed import Share
 from lossgap.training.numerics import Departure, Numerics, training_attention
 from lossgap.training.progress import Opening
 from lossgap.training.resume import Start
+from lossgap.version import __version__
 
 
 class Description(TypedDict):

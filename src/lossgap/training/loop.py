@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lossgap.config import TrainConfig
 from lossgap.errors import TrainingError
+from lossgap.evaluation.splits import Evaluation, Evaluator
 from lossgap.gpt import GPT
 from lossgap.runs.record import RunRecord
 from lossgap.training import distributed
 from lossgap.training.batches import Batches
 from lossgap.training.distributed import Share
 from lossgap.training.draws import Draws
-from lossgap.training.evaluation import Evaluation, Evaluator
 from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
 from lossgap.training.progress import Progress

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
-from lossgap.training.evaluation import Evaluation
+from lossgap.evaluation.splits import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

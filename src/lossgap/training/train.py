@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lossgap import __version__
 from lossgap.config import TrainConfig, warn_doubts
 from lossgap.corpus import open_corpus
 from lossgap.errors import LossgapError
+from lossgap.evaluation.splits import Evaluator
 from lossgap.gpt import GPT, GPTConfig, n_places
 from lossgap.machine.device import resolve_device
 from lossgap.machine.peak import device_peak
@@ -34,13 +34,13 @@ from lossgap.training.batches import Batches
 from lossgap.training.description import Parts
 from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
-from lossgap.training.evaluation import Evaluator
 from lossgap.training.loop import Interrupted, Loop, State
 from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
 from lossgap.training.progress import Progress, Silence
 from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_doubts_of, warn_inexact
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import check_trackers, open_trackers
+from lossgap.version import __version__
 
 GPT2_OUTPUTS = 50304
 """nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
@@ -178,7 +178,7 @@ class _Training:
 
     def _canary(self) -> None:
         """Every process checks the device it will train on, before anything is written."""
-        from lossgap.parity.canary import check, refuse  # only where it is asked for
+        from lossgap.canary.check import check, refuse  # only where it is asked for
 
         found = check(self.config, self.model.config, self.numerics, self.share.micro_batch)
         problem: LossgapError | None = None

@@ -9,7 +9,7 @@ import polars as pl
 
 from comparison.made import LAPTOP, curve, run
 from lossgap.comparison import compare
-from lossgap.comparison.finding import Finding, RuledOut, rules
+from lossgap.comparison.rules import Finding, RuledOut, rules
 from lossgap.runs.run import Run
 
 NOTHING: Mapping[str, object] = {}

@@ -11,7 +11,7 @@ import pytest
 
 from comparison.made import GPU, LAPTOP, run
 from lossgap.comparison import compare
-from lossgap.comparison.finding import rules
+from lossgap.comparison.rules import rules
 from lossgap.runs.run import ITER_COLUMNS, Run
 
 MINE = [item for item in rules() if item.order >= 6]

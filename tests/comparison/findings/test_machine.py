@@ -10,7 +10,7 @@ import pytest
 from comparison.findings.answer import ask, laptop
 from comparison.made import GPU, LAPTOP, curve, run
 from lossgap.comparison import compare
-from lossgap.comparison.finding import rules
+from lossgap.comparison.rules import rules
 from lossgap.runs.run import Run
 
 

@@ -158,7 +158,7 @@ def test_cards_that_people_name(name: str, dtype: str, teraflops: float | None) 
 
 def test_the_rules_do_not_import_torch() -> None:
     code = (
-        "import sys, lossgap.comparison.finding as f; f.rules(); "
+        "import sys, lossgap.comparison.rules as f; f.rules(); "
         "from lossgap.comparison.findings.gpu import gpu_peak; gpu_peak('RTX 4090', 'bfloat16'); "
         "sys.exit('torch' in sys.modules)"
     )

@@ -1,1 +1,1 @@
-"""The rules, one function each, by group; `lossgap.comparison.finding` runs them. Each has a section in the docs."""
+"""The rules, one function each, by group; `lossgap.comparison.rules` runs them. Each has a section in the docs."""

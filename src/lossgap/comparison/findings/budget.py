@@ -8,7 +8,9 @@ import polars as pl
 
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import (
+from lossgap.comparison.findings import weighing
+from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.rules import (
     Evidence,
     Finding,
     Pair,
@@ -20,8 +22,6 @@ from lossgap.comparison.finding import (
     rule,
     ruled_out,
 )
-from lossgap.comparison.findings import factor
-from lossgap.comparison.findings.command import retrain
 from lossgap.runs.readers.fingerprint import A100
 from lossgap.runs.values import as_float
 
@@ -61,7 +61,7 @@ def batch(pair: Pair) -> Result:
     control, test = pair.control.batch, pair.test.batch
     if isinstance(control, Known) and isinstance(test, Known):
         if control.value != test.value:
-            yield _other_batch(pair, control.value, test.value, factor.evidence(control, test), "sequences")
+            yield _other_batch(pair, control.value, test.value, weighing.evidence(control, test), "sequences")
             return
         yield from _same_batch(pair, control.value)
         yield from _by_scatter(pair, stated=control.value)
@@ -72,7 +72,7 @@ def batch(pair: Pair) -> Result:
         contexts = [facts.block_size.value or facts.eval_context.value for _, facts in pair.runs]
         by_context = contexts[1] / contexts[0] if contexts[0] and contexts[1] else 1.0
         if abs(ratio / by_context - 1) > 0.02:
-            known = factor.evidence(tokens[0], tokens[1])
+            known = weighing.evidence(tokens[0], tokens[1])
             yield _other_batch(pair, tokens[0].value, tokens[1].value, known, "tokens")
         else:
             yield ruled_out("computed", f"Both read about {tokens[0].value:,.0f} tokens per update.")
@@ -83,8 +83,8 @@ def batch(pair: Pair) -> Result:
 
 def _other_batch(pair: Pair, control: float, test: float, known: Evidence, unit: str) -> Finding:
     ratio = test / control
-    effect = -BATCH_SHARE * factor.slope(pair) * math.log(ratio)
-    weight = factor.weigh(pair, BATCH_SETTINGS, signed=None if factor.overfits(pair) else effect, size=abs(effect))
+    effect = -BATCH_SHARE * weighing.slope(pair) * math.log(ratio)
+    weight = weighing.weigh(pair, BATCH_SETTINGS, signed=None if weighing.overfits(pair) else effect, size=abs(effect))
     numbers: dict[str, object] = {"control": control, "test": test, "unit": unit, "ratio": ratio}
     tokens = per_update(pair.control).value, per_update(pair.test).value
     per = ""
@@ -124,7 +124,7 @@ def _accumulation(pair: Pair) -> str:
 
 
 def _same_batch(pair: Pair, size: int) -> Result:
-    split = factor.differing(pair, *BATCH_SETTINGS)
+    split = weighing.differing(pair, *BATCH_SETTINGS)
     if not split:
         yield ruled_out("computed", f"Both have {size:,} sequences per update.", numbers={"batch": size})
         return
@@ -140,7 +140,7 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
         return
     if both[0].meaning.kind not in ("micro-batch", "batch") or pair.settings.differing("block_size") is not None:
         return
-    found = factor.scatter(both[0]), factor.scatter(both[1])
+    found = weighing.scatter(both[0]), weighing.scatter(both[1])
     if found[0] is None or found[1] is None or 0.0 in (found[0][0], found[1][0]):
         return
     log_ratio = math.log(found[1][0] / found[0][0])
@@ -152,7 +152,7 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
         return
     times = math.exp(-2 * log_ratio)
     what = "micro-batches" if both[0].meaning.kind == "micro-batch" else "updates"
-    effect = -BATCH_SHARE * factor.slope(pair) * math.log(times)
+    effect = -BATCH_SHARE * weighing.slope(pair) * math.log(times)
     gap = pair.alignment.gap("last")
     said = "" if stated is None else f" The settings say {stated:,} sequences in both, so they cannot both have run so."
     numbers = {"control_scatter": found[0][0], "test_scatter": found[1][0], "implied_ratio": times}
@@ -186,8 +186,8 @@ def work_per_iteration(pair: Pair) -> Result:
         text = f"By MFU and time an iteration does about as much work in both ({ratio:.2g} times)."
         yield ruled_out("inferred", text, numbers=numbers)
         return
-    effect = -BATCH_SHARE * factor.slope(pair) * math.log(ratio)
-    weight = factor.weigh(pair, (*BATCH_SETTINGS, "block_size", "n_layer", "n_embd"), signed=effect)
+    effect = -BATCH_SHARE * weighing.slope(pair) * math.log(ratio)
+    weight = weighing.weigh(pair, (*BATCH_SETTINGS, "block_size", "n_layer", "n_embd"), signed=effect)
     strength: Strength = "strong" if weight.strength == "likely" else weight.strength
     yield cause(
         strength,
@@ -210,7 +210,7 @@ def _implied(facts: Facts) -> float | None:
 
 def _equal_iterations(pair: Pair) -> str:
     equal = pair.alignment.row("iterations")
-    if equal.gap is None or equal.at is None or factor.length_ratio(pair) == 1.0:
+    if equal.gap is None or equal.at is None or weighing.length_ratio(pair) == 1.0:
         return ""
     return f" At equal iterations ({equal.at:,.0f}) the gap is {equal.gap:+.4f}."
 
@@ -218,8 +218,8 @@ def _equal_iterations(pair: Pair) -> str:
 @rule("length", title="One run is further along", group="A", order=2)
 def length(pair: Pair) -> Result:
     """Iterations done, with what the longer run had where the shorter one ends."""
-    both = factor.curves(pair)
-    ratio = factor.length_ratio(pair)
+    both = weighing.curves(pair)
+    ratio = weighing.length_ratio(pair)
     if both is None or ratio is None:
         yield from _asked_only(pair)
         return
@@ -243,7 +243,7 @@ def length(pair: Pair) -> Result:
         numbers |= {"longer_at_end_of_shorter": before.value, "fell_after": fell}
     else:
         # The curve of one of them is not in the record down to the other's end.
-        size = -max(factor.slope(pair), factor.DATA_EXPONENT * factor.level(pair)) * math.log(ratio)
+        size = -max(weighing.slope(pair), weighing.DATA_EXPONENT * weighing.level(pair)) * math.log(ratio)
     strength, effect = _length_weight(pair, size, seen=before is not None)
     equal = pair.alignment.row("iterations")
     beside = f" The gap at equal iterations is {equal.gap:+.4f}." if equal.gap is not None else ""
@@ -262,12 +262,12 @@ def length(pair: Pair) -> Result:
 
 def _length_weight(pair: Pair, size: float, *, seen: bool) -> tuple[Strength, float]:
     """By elimination; or strong where the gap is gone at equal iterations; or by its share of the gap."""
-    weight = factor.weigh(pair, ("max_iters", "lr_decay_iters"), signed=size)
+    weight = weighing.weigh(pair, ("max_iters", "lr_decay_iters"), signed=size)
     gap, equal = pair.alignment.gap("last"), pair.alignment.gap("iterations")
     effect = size if seen or weight.effect is None else weight.effect
     if gap is None:
         return weight.strength, effect
-    gone = seen and equal is not None and abs(equal) <= max(0.25 * abs(gap), min(factor.error(pair), 0.5 * abs(gap)))
+    gone = seen and equal is not None and abs(equal) <= max(0.25 * abs(gap), min(weighing.error(pair), 0.5 * abs(gap)))
     if weight.strength == "strong" or gone:
         return "strong", effect
     if not seen and abs(math.log(pair_ratio(pair))) >= math.log(FAR):
@@ -277,7 +277,7 @@ def _length_weight(pair: Pair, size: float, *, seen: bool) -> tuple[Strength, fl
 
 def pair_ratio(pair: Pair) -> float:
     """The ratio of the lengths; 1 where it is not known."""
-    return factor.length_ratio(pair) or 1.0
+    return weighing.length_ratio(pair) or 1.0
 
 
 def _stopped(pair: Pair) -> str:
@@ -303,4 +303,4 @@ def _asked_only(pair: Pair) -> Result:
     elif control.value != test.value:
         said = f"The control is to be trained for {control.value:,} iterations, the test for {test.value:,}."
         numbers = {"control": control.value, "test": test.value}
-        yield cause("possible", factor.evidence(control, test), said, numbers=numbers)
+        yield cause("possible", weighing.evidence(control, test), said, numbers=numbers)

@@ -6,9 +6,9 @@ import math
 
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.rules import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
 SIZES = ("n_layer", "n_embd")
@@ -24,13 +24,13 @@ ALIASES = {"tinyshakespeare": "shakespeare_char"}
 @rule("capacity", title="The models have different sizes", group="A", order=2)
 def capacity(pair: Pair) -> Result:
     """Parameters by nanoGPT's count, and the shape."""
-    shape = factor.differing(pair, *SHAPE)
+    shape = weighing.differing(pair, *SHAPE)
     control, test = pair.control.n_params, pair.test.n_params
     if isinstance(control, Unknown) or isinstance(test, Unknown):
         if shape:
             said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in shape)
-            weight = factor.weigh(pair, SHAPE)
-            yield cause(weight.strength, factor.of_settings(shape), f"The models differ: {said}.{weight.said}")
+            weight = weighing.weigh(pair, SHAPE)
+            yield cause(weight.strength, weighing.of_settings(shape), f"The models differ: {said}.{weight.said}")
         else:
             yield lacking(control, test, what="whether the models have the same size")
         return
@@ -49,12 +49,12 @@ def capacity(pair: Pair) -> Result:
         return
     numbers |= {item.name: [item.control, item.test] for item in shape}
     said = f" ({', '.join(f'{item.name} {item.control} and {item.test}' for item in shape)})" if shape else ""
-    effect = -PARAMETER_EXPONENT * factor.level(pair) * math.log(ratio)
-    unsure = abs(ratio - 1) <= SAME_SIZE or factor.overfits(pair)
+    effect = -PARAMETER_EXPONENT * weighing.level(pair) * math.log(ratio)
+    unsure = abs(ratio - 1) <= SAME_SIZE or weighing.overfits(pair)
     size = max(abs(effect), 0.01)
-    weight = factor.weigh(pair, SHAPE, signed=None if unsure else effect, size=size)
+    weight = weighing.weigh(pair, SHAPE, signed=None if unsure else effect, size=size)
     # The vocabulary may be inferred from the corpus's name; which model is the larger one is not.
-    known: Evidence = factor.of_settings(shape) if shape else factor.evidence(control, test)
+    known: Evidence = weighing.of_settings(shape) if shape else weighing.evidence(control, test)
     yield cause(
         weight.strength,
         known,
@@ -79,10 +79,10 @@ def context(pair: Pair) -> Result:
     ratio = test.value / control.value
     # More context also means more tokens per update, as far as the batch does not make up for it.
     effect = -CONTEXT_EFFECT * math.log(ratio)
-    weight = factor.weigh(pair, ("block_size",), signed=None if factor.overfits(pair) else effect, size=abs(effect))
+    weight = weighing.weigh(pair, ("block_size",), signed=None if weighing.overfits(pair) else effect, size=abs(effect))
     yield cause(
         weight.strength,
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"The control is trained and evaluated at a context of {control.value:,} tokens, the test at {test.value:,}: "
         f"{ratio:.3g} times. A longer context makes more tokens predictable, and raises the tokens per update."
         f"{weight.said}",
@@ -112,7 +112,7 @@ def data(pair: Pair) -> Result:
     if isinstance(control, Known) and isinstance(test, Known):
         names = [ALIASES.get(item.value, item.value).rstrip("/") for item in (control, test)]
         if names[0] != names[1] and not _same_place(names):
-            yield _other_data(pair, "by name", factor.evidence(control, test))
+            yield _other_data(pair, "by name", weighing.evidence(control, test))
             return
     if sizes[0] and sizes[1] and abs(sizes[1] / sizes[0] - 1) > 0.001:
         yield _other_data(pair, "by their sizes", "computed")
@@ -131,7 +131,7 @@ def _same_place(names: list[str]) -> bool:
 
 def _other_data(pair: Pair, by: str, known: Evidence) -> Finding:
     names = [_named(facts) for _, facts in pair.runs]
-    weight = factor.weigh(pair, ("dataset", "vocab_size"), size=0.5 * factor.level(pair))
+    weight = weighing.weigh(pair, ("dataset", "vocab_size"), size=0.5 * weighing.level(pair))
     return cause(
         "likely" if weight.strength == "possible" else weight.strength,
         known,

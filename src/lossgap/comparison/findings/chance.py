@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
+from lossgap.comparison.rules import Finding, Pair
 
 MACHINES = 0.0013
 """Nats: one recipe after 400 steps on three kinds of accelerators, 4.0907 and 4.0920 (Open-Athena/MarinFold#173)."""
@@ -77,7 +77,7 @@ def could_be_worse_for(pair: Pair, label: str) -> bool:
 
 def other_training(pair: Pair) -> tuple[str, ...]:
     """What makes another training, numerics and device aside: differing settings, and how far the records go."""
-    names = factor.others(pair, NUMERIC)
+    names = weighing.others(pair, NUMERIC)
     row = pair.alignment.row("last")
     if row.control is not None and row.test is not None and "max_iters" not in names and not row.exact:
         ends = sorted((row.control.iter, row.test.iter))
@@ -90,7 +90,7 @@ def only_numerics(pair: Pair) -> bool:
     """Whether the main settings of both runs are known and nothing but numerics, device and seed differs."""
     harmless = {*NUMERIC, "seed", "backend"}
     beside = [item.name for item in pair.settings.differ_in_meaning if item.name not in harmless]
-    return factor.all_known(pair) and not beside and not other_training(pair)
+    return weighing.all_known(pair) and not beside and not other_training(pair)
 
 
 def named(facts: Facts) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from lossgap.comparison.curve import Curve, Value
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, remark, rule
 from lossgap.comparison.findings.chance import named
 from lossgap.comparison.findings.seams import Seam, seams
+from lossgap.comparison.rules import Evidence, Finding, Pair, Result, remark, rule
 from lossgap.config import TrainConfig
 from lossgap.runs.values import as_int, as_list, as_mapping, as_text
 from lossgap.settings import settings_of

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.likeness import Likeness, between
+from lossgap.comparison.rules import Finding, Pair, Result, lacking, remark, rule, ruled_out
 
 _MODEL = ("n_layer", "n_embd", "vocab_size", "block_size")
 _BATCH = ("batch_size", "gradient_accumulation_steps")

@@ -11,9 +11,9 @@ import polars as pl
 from lossgap.comparison.curve import Curve, Floats
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, cause, lacking, remark, rule
 from lossgap.comparison.findings.chance import could_be_worse_for
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Finding, Pair, Result, cause, lacking, remark, rule
 
 _BAD = r"(?:^|; )(?:loss|train_loss|val_loss) is (nan|-?inf)"
 """The mark that readers leave for a loss that is no number. z-scores of llm.c, averages of times in modded-nanogpt and

@@ -10,9 +10,9 @@ import numpy as np
 from lossgap.comparison.curve import Curve
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Result, cause, lacking, remark, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.rules import Pair, Result, cause, lacking, remark, rule, ruled_out
 
 DROPOUT_EFFECT = 0.5
 """Nats per unit of dropout. Rough: 0.2 costs a run of few passes about 0.1, and saves one of many passes that."""
@@ -85,7 +85,7 @@ def dropout(pair: Pair) -> Result:
         return
     size = DROPOUT_EFFECT * abs(test.value - control.value)
     gap = pair.alignment.gap("last")
-    weight = factor.weigh(pair, ("dropout",), size=size)
+    weight = weighing.weigh(pair, ("dropout",), size=size)
     which = ""
     if gap and weight.alone:
         more = "test" if test.value > control.value else "control"
@@ -97,7 +97,7 @@ def dropout(pair: Pair) -> Result:
         )
     yield cause(
         weight.strength,
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"Dropout is {control.value:g} in the control and {test.value:g} in the test.{which}{weight.said}",
         numbers={"control": control.value, "test": test.value},
         effect=weight.effect,

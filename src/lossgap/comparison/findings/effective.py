@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lossgap.comparison.finding import Finding, Pair, Result, cause, remark, rule
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
+from lossgap.comparison.rules import Finding, Pair, Result, cause, remark, rule
 
 FALSE_ALARM = 1e-4
 """Chance that seeds alone make such a gap, by Student's t: a spread over few seeds says little about the rare ones."""
@@ -24,7 +24,7 @@ def settings_not_applied(pair: Pair) -> Result:
         return
     common = pair.alignment.common
     assert common is not None
-    items = [item for item in pair.settings.differ if factor.explains(item) and item.name not in SHIFTING]
+    items = [item for item in pair.settings.differ if weighing.explains(item) and item.name not in SHIFTING]
     numbers: dict[str, object] = {"points": len(common), "until": float(common.iters[-1])}
     if items:
         said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in items)
@@ -50,21 +50,21 @@ def settings_not_applied(pair: Pair) -> Result:
 def not_in_the_settings(pair: Pair) -> Result:
     """All settings that matter are known and equal, and the gap is far beyond the noise."""
     gap = pair.alignment.gap("last")
-    if gap is None or not factor.all_known(pair) or factor.others(pair, ()):
+    if gap is None or not weighing.all_known(pair) or weighing.others(pair, ()):
         return
     if pair.control.batch.value is None or pair.control.batch.value != pair.test.batch.value:
         return
-    if factor.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, _errors(pair) * factor.error(pair)):
+    if weighing.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, _errors(pair) * weighing.error(pair)):
         return
     shown = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
     yield cause(
         "likely" if shown else "strong",
         "inferred",
         f"Everything that the records say of model, batch, length, schedule, regularisation and data is the same in "
-        f"both, and yet the gap is {gap:+.4f}, {abs(gap) / factor.error(pair):.0f} standard errors. Something ran "
+        f"both, and yet the gap is {gap:+.4f}, {abs(gap) / weighing.error(pair):.0f} standard errors. Something ran "
         f"otherwise than its settings say, or is not a setting: code, initial weights, data behind the same name, the "
         f"mask, the loss.{_onset(pair)}",
-        numbers={"gap": gap, "standard_error": factor.error(pair)},
+        numbers={"gap": gap, "standard_error": weighing.error(pair)},
         effect=None if shown else gap,
         settle="Train the control's recipe again with lossgap: the run that it does not repeat is the odd one.",
     )
@@ -85,7 +85,7 @@ def _onset(pair: Pair) -> str:
     common = pair.alignment.common
     if common is None or len(common) < 4:
         return ""
-    near = max(0.02, 2 * factor.error(pair))
+    near = max(0.02, 2 * weighing.error(pair))
     away = [index for index, value in enumerate(abs(common.gaps)) if value > near]
     if not away:
         return ""

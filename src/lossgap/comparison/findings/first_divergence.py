@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossgap.comparison.fact import Unknown
-from lossgap.comparison.finding import Finding, Pair, Result, cause, remark, rule
 from lossgap.comparison.findings.chance import chance, explained
 from lossgap.comparison.findings.likeness import Likeness, between
 from lossgap.comparison.findings.onset import Onset, onset
+from lossgap.comparison.rules import Finding, Pair, Result, cause, remark, rule
 
 ALIKE = 5e-3
 """Relative: losses at the start that are closer can be of one state, computed or sampled otherwise. A choice."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Result, cause, remark, rule, ruled_out
+from lossgap.comparison.rules import Pair, Result, cause, remark, rule, ruled_out
 
 FORMATS = ("nanogpt", "lossgap", "figures", "build-nanogpt", "llmc", "modded-nanogpt", "parameter-golf", "nanochat")
 """Formats whose iteration 0 is the loss before any update. Others count epochs, or from the first update."""

@@ -10,9 +10,9 @@ import polars as pl
 
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, Strength, cause, lacking, remark, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.rules import Finding, Pair, Result, Strength, cause, lacking, remark, rule, ruled_out
 
 RATE = ("learning_rate", "min_lr")
 SCHEDULE = ("lr_decay_iters", "decay_lr", "min_lr")
@@ -42,11 +42,11 @@ def learning_rate(pair: Pair) -> Result:
         yield from _lowest(pair, numbers)
         yield from _not_as_set(pair, control.value)
         return
-    size = max(RATE_EFFECT, 0.5 * factor.slope(pair)) * abs(math.log(ratio))
-    weight = factor.weigh(pair, RATE, size=size)
+    size = max(RATE_EFFECT, 0.5 * weighing.slope(pair)) * abs(math.log(ratio))
+    weight = weighing.weigh(pair, RATE, size=size)
     yield cause(
         weight.strength,
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"The learning rate peaks at {control.value:g} in the control and at {test.value:g} in the test: {ratio:.3g} "
         f"times. {_which(pair, ratio)}{weight.said}",
         numbers=numbers,
@@ -81,10 +81,10 @@ def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
     if lowest is None:
         yield ruled_out("computed", f"Both peak at a learning rate of {numbers['control']:g}.", numbers=numbers)
         return
-    weight = factor.weigh(pair, ("min_lr",), size=0.01)
+    weight = weighing.weigh(pair, ("min_lr",), size=0.01)
     yield cause(
         weight.strength,
-        factor.of_settings((lowest,)),
+        weighing.of_settings((lowest,)),
         f"min_lr is {lowest.control} in the control and {lowest.test} in the test, at equal peaks.{weight.said}",
         numbers={"control": lowest.control, "test": lowest.test},
         effect=weight.effect,
@@ -100,7 +100,7 @@ def _not_as_set(pair: Pair, stated: float) -> Result:
         return  # the record of one begins at a checkpoint, after the peak perhaps
     peaks = [float(table["lr"].to_numpy().max()) for table in tables]
     warm = [facts.warmup_iters.value for _, facts in pair.runs]
-    if len(peaks) < 2 or min(peaks) <= 0 or warm[0] != warm[1] or factor.length_ratio(pair) != 1.0:
+    if len(peaks) < 2 or min(peaks) <= 0 or warm[0] != warm[1] or weighing.length_ratio(pair) != 1.0:
         return
     ratio = peaks[1] / peaks[0]
     if abs(math.log(ratio)) < SAME_RATE:
@@ -121,14 +121,14 @@ def _not_as_set(pair: Pair, stated: float) -> Result:
 @rule("learning-rate-horizon", title="The learning rate is in another phase", group="B", order=3)
 def learning_rate_horizon(pair: Pair) -> Result:
     """Where the decay ends, and how far each run is in it at its last value."""
-    ends = [curve.last.iter for curve in factor.curves(pair) or ()]
+    ends = [curve.last.iter for curve in weighing.curves(pair) or ()]
     constant = [facts.decay_lr.value is False for _, facts in pair.runs]
     horizons = pair.control.horizon, pair.test.horizon
     if not all(constant) and any(not item.known and not flat for item, flat in zip(horizons, constant, strict=True)):
         yield from _by_rows(pair, stated=False)
         return
     if all(constant) or (horizons[0].value == horizons[1].value and constant[0] == constant[1]):
-        if len(ends) == 2 and not all(constant) and factor.length_ratio(pair) not in (None, 1.0):
+        if len(ends) == 2 and not all(constant) and weighing.length_ratio(pair) not in (None, 1.0):
             yield from _unfinished(pair, ends)
             return
         yield ruled_out("computed", "Both learning rates decay over the same horizon.")
@@ -136,18 +136,18 @@ def learning_rate_horizon(pair: Pair) -> Result:
             yield from _by_rows(pair, stated=True)
         return
     phases = _phases(pair, ends)
-    if phases is not None and min(phases) > 0.99 and factor.length_ratio(pair) not in (None, 1.0):
+    if phases is not None and min(phases) > 0.99 and weighing.length_ratio(pair) not in (None, 1.0):
         yield ruled_out("computed", f"Each learning rate decays over its own run. {_done(phases)}")
         return
     names = [f"{item.value:,} iterations" if item.known else "none (constant)" for item in horizons]
     size = DECAY_EFFECT * max(0.2, abs(phases[1] - phases[0])) if phases else DECAY_EFFECT
     # A horizon that goes with the length is one decision with it, and the length carries the weight.
-    together = factor.length_ratio(pair) not in (None, 1.0)
-    weight = factor.weigh(pair, (*SCHEDULE, "max_iters") if together else SCHEDULE, size=size)
+    together = weighing.length_ratio(pair) not in (None, 1.0)
+    weight = weighing.weigh(pair, (*SCHEDULE, "max_iters") if together else SCHEDULE, size=size)
     done = f" {_done(phases)}" if phases else ""
     yield cause(
         "possible" if together and phases and abs(phases[1] - phases[0]) < 0.1 else weight.strength,
-        factor.evidence(*horizons),
+        weighing.evidence(*horizons),
         f"The learning rate decays over {names[0]} in the control and {names[1]} in the test.{done}{weight.said}",
         numbers={
             "control": horizons[0].value,
@@ -186,10 +186,10 @@ def _unfinished(pair: Pair, ends: list[float]) -> Result:
     if phases is None or abs(phases[1] - phases[0]) < 0.1:
         return
     effect = -DECAY_EFFECT * (phases[1] - phases[0])
-    weight = factor.weigh(pair, ("max_iters",), signed=effect)
+    weight = weighing.weigh(pair, ("max_iters",), signed=effect)
     yield cause(
         "likely" if weight.strength == "strong" else "possible",
-        factor.evidence(pair.control.horizon, pair.test.horizon),
+        weighing.evidence(pair.control.horizon, pair.test.horizon),
         f"Both decay over {pair.control.horizon.value:,} iterations, but {_done(phases)[0].lower()}{_done(phases)[1:]} "
         "A run that is stopped early is not a short run.",
         numbers={"control_decayed": phases[0], "test_decayed": phases[1]},
@@ -216,8 +216,8 @@ def _by_rows(pair: Pair, *, stated: bool) -> Result:
             yield ruled_out("computed", f"Both logs have the same schedule at {len(iters)} common iterations.")
         return
     at = int(iters[apart[0]])
-    weight = factor.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(float(control[-1] - test[-1]))))
-    strength: Strength = "likely" if equal_peaks and factor.length_ratio(pair) == 1.0 else "possible"
+    weight = weighing.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(float(control[-1] - test[-1]))))
+    strength: Strength = "likely" if equal_peaks and weighing.length_ratio(pair) == 1.0 else "possible"
     said = " The settings say one schedule in both, so one of them ran otherwise." if stated else ""
     yield cause(
         "strong" if stated else strength,
@@ -269,7 +269,7 @@ def warm_up(pair: Pair) -> Result:
         warm, last = facts.warmup_iters.value, facts.last_iter
         if warm and last is not None and last <= warm and facts.decay_lr.value is not False:
             yield remark(
-                factor.evidence(facts.warmup_iters),
+                weighing.evidence(facts.warmup_iters),
                 f"The {label} ends at iteration {last:,}, inside its warm-up of {warm:,}: the rate never reached "
                 "its peak.",
                 numbers={"run": label, "warmup_iters": warm, "last": last},
@@ -292,11 +292,11 @@ def _other_warm_up(pair: Pair, control: int, test: int) -> Finding:
     last = max(1, min(facts.last_iter or facts.max_iters.value or 1 for _, facts in pair.runs))
     # Half of a linear warm-up's updates are lost to it, on average over its rates.
     lost = [min(0.9, 0.5 * min(warm, last) / last) for warm in (control, test)]
-    effect = factor.slope(pair) * math.log((1 - lost[0]) / (1 - lost[1]))
-    weight = factor.weigh(pair, ("warmup_iters",), size=abs(effect))
+    effect = weighing.slope(pair) * math.log((1 - lost[0]) / (1 - lost[1]))
+    weight = weighing.weigh(pair, ("warmup_iters",), size=abs(effect))
     return cause(
         weight.strength,
-        factor.evidence(pair.control.warmup_iters, pair.test.warmup_iters),
+        weighing.evidence(pair.control.warmup_iters, pair.test.warmup_iters),
         f"The control warms up over {control:,} iterations, the test over {test:,}, that is "
         f"{min(1.0, control / last):.0%} and {min(1.0, test / last):.0%} of the shorter run.{weight.said}",
         numbers={"control": control, "test": test, "of": last},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from lossgap.comparison.fact import Known
-from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.chance import MACHINES, chance, explained, is_beyond, named, other_training, times
+from lossgap.comparison.rules import Finding, Pair, Result, lacking, remark, rule, ruled_out
 
 ONE_RECIPE = f"one recipe on three kinds of accelerators ended {MACHINES:g} apart (Open-Athena/MarinFold#173)"
 
@@ -23,7 +23,7 @@ def check_the_arithmetic(pair: Pair) -> Result:
     if not differ:
         return
     none = "no setting explains the gap"
-    if not factor.all_known(pair):
+    if not weighing.all_known(pair):
         none = "no setting that is known explains the gap; not all are"
     yield remark(
         "unknown",

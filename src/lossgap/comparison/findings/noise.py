@@ -6,10 +6,10 @@ import math
 
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import chance
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
+from lossgap.comparison.rules import Finding, Pair, Result, lacking, remark, rule, ruled_out
 
 NOTABLE = 2.0
 """Standard errors of two evaluations that differ by less are called alike."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from lossgap.comparison.curve import Curve, Floats
-from lossgap.comparison.finding import Pair
+from lossgap.comparison.rules import Pair
 
 FEWEST = 5
 """Iterations in common below which there is no shape."""

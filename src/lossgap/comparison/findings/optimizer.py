@@ -7,9 +7,9 @@ import re
 
 from lossgap.comparison.differences import Setting
 from lossgap.comparison.fact import Unknown
-from lossgap.comparison.finding import Pair, Result, cause, lacking, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.rules import Pair, Result, cause, lacking, rule, ruled_out
 from lossgap.config import TrainConfig
 from lossgap.runs.values import as_float
 from lossgap.settings import settings_of
@@ -45,10 +45,10 @@ def weight_decay(pair: Pair) -> Result:
     updates = max((facts.last_iter or 0 for _, facts in pair.runs), default=0)
     rates = [facts.learning_rate.value or 6e-4 for _, facts in pair.runs]
     shrunk = abs(test.value - control.value) * max(rates) / 2 * updates
-    weight = factor.weigh(pair, ("weight_decay",), size=min(MOST, DECAY_EFFECT * shrunk))
+    weight = weighing.weigh(pair, ("weight_decay",), size=min(MOST, DECAY_EFFECT * shrunk))
     yield cause(
         weight.strength,
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"The weight decay is {control.value:g} in the control and {test.value:g} in the test; over {updates:,} "
         f"updates the difference shrinks weights by a factor of about exp(-{shrunk:.2g}).{weight.said}",
         numbers={"control": control.value, "test": test.value, "exponent": shrunk},
@@ -61,7 +61,7 @@ def weight_decay(pair: Pair) -> Result:
 @rule("optimizer", title="The optimizers differ", group="A", order=3)
 def optimizer(pair: Pair) -> Result:
     """beta1, beta2, grad_clip, or the optimizer by name."""
-    items = factor.differing(pair, *ADAM)
+    items = weighing.differing(pair, *ADAM)
     if not items:
         known = [pair.control.number("beta2"), pair.test.number("beta2")]
         if all(item.known for item in known):
@@ -69,11 +69,11 @@ def optimizer(pair: Pair) -> Result:
         else:
             yield lacking(known[0], known[1], what="whether both have the same optimizer (beta1, beta2, grad_clip)")
         return
-    weight = factor.weigh(pair, ADAM, size=sum(_memory(item) for item in items))
+    weight = weighing.weigh(pair, ADAM, size=sum(_memory(item) for item in items))
     said = ", ".join(f"{item.name} {item.control} and {item.test}" for item in items)
     yield cause(
         weight.strength,
-        factor.of_settings(items),
+        weighing.of_settings(items),
         f"The optimizers differ (control and test): {said}.{weight.said}",
         numbers={item.name: [_plain(item.control), _plain(item.test)] for item in items},
         effect=weight.effect,
@@ -109,10 +109,10 @@ def other_settings(pair: Pair) -> Result:
         return
     said = ", ".join(f"{item.name} {_plain(item.control)} and {_plain(item.test)}" for item in items[:MOST_NAMED])
     more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
-    alone = not factor.others(pair, ())
+    alone = not weighing.others(pair, ())
     yield cause(
         "likely" if alone else "possible",
-        factor.of_settings(items),
+        weighing.of_settings(items),
         f"The settings differ in {said}{more} (control and test). lossgap knows nothing of their effect.",
         numbers={item.name: [_plain(item.control), _plain(item.test)] for item in items[:MOST_NAMED]},
         settle="Train the test with the control's values, one at a time.",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lossgap.comparison.curve import Curve, Value
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Result, cause, remark, rule, ruled_out
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.recipe import reference_of
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Pair, Result, cause, remark, rule, ruled_out
 
 LEAST = 0.02
 """Nats by which two runs must differ in their rise."""
@@ -36,8 +36,8 @@ def overfitting(pair: Pair) -> Result:
 
 def _rise(pair: Pair, label: str, facts: Facts) -> float | None:
     """From the curve; else, for a run with single figures, against the best of its recipe."""
-    own = factor.rise(facts, label, pair)
-    curves = factor.curves(pair)
+    own = weighing.rise(facts, label, pair)
+    curves = weighing.curves(pair)
     curve = None if curves is None else curves[label == "test"]
     reference = reference_of(facts)
     if own is not None or curve is None or len(curve) >= 3 or reference is None or pair.alignment.metric is None:
@@ -49,7 +49,7 @@ def _rise(pair: Pair, label: str, facts: Facts) -> float | None:
 
 
 def _described(pair: Pair, label: str, facts: Facts, up: float) -> Result:
-    curves = factor.curves(pair)
+    curves = weighing.curves(pair)
     assert curves is not None
     curve = curves[label == "test"]
     passes = facts.passes_at(curve.last.iter).value
@@ -99,7 +99,7 @@ def _as_cause(pair: Pair, found: Metric, rises: dict[str, float]) -> Result:
         return
     effect = rises.get("test", 0.0) - rises.get("control", 0.0)
     last, best = pair.alignment.gap("last"), pair.alignment.gap("best")
-    if last is None or abs(effect) <= max(LEAST, ERRORS * max(factor.evaluation_error(pair, name) for name in rises)):
+    if last is None or abs(effect) <= max(LEAST, ERRORS * max(weighing.evaluation_error(pair, name) for name in rises)):
         return
     curves = (found.control, found.test)
     seen = all(len(curve) >= 3 for curve in curves)

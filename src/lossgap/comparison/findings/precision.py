@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from lossgap.comparison.fact import Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import (
     ATTENTION,
     MACHINES,
@@ -17,6 +16,7 @@ from lossgap.comparison.findings.chance import (
     only_numerics,
     times,
 )
+from lossgap.comparison.rules import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
 from lossgap.settings import short
 
 LARGEST = 0.02

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from lossgap.comparison.curve import Value
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, cause, remark, rule
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Evidence, Finding, Pair, Result, cause, remark, rule
 from lossgap.runs.readers.fingerprint import Reference, match, references
 from lossgap.runs.values import as_text
 
@@ -46,14 +46,14 @@ FLOOR_CORPUS = "shakespeare_char"
 @rule("different-recipes", title="The runs are two different recipes", group="A", order=2)
 def different_recipes(pair: Pair) -> Result:
     """Three groups of settings or more differ: together, with the products that count."""
-    items = [item for item in pair.settings.differ if factor.explains(item) and item.name != "init_from"]
+    items = [item for item in pair.settings.differ if weighing.explains(item) and item.name != "init_from"]
     groups = {item.factor for item in items} & {"capacity", "context", "batch", "length", "regularisation", "data"}
     if len(groups) < GROUPS:
         return
     ratios = {name: value for name, value in _ratios(pair) if abs(value - 1) > 0.005}
     said = ", ".join(f"{value:,.3g}x {name}" for name, value in ratios.items() if name != "iterations")
     named = [as_text(facts.run.setting("recipe")) for _, facts in pair.runs]
-    known = factor.of_settings(items)
+    known = weighing.of_settings(items)
     origin = ""
     if any(named):
         parts = [
@@ -166,7 +166,7 @@ def _best(label: str, last: Value, reference: Reference, known: Evidence) -> Res
 
 def _continued(pair: Pair, label: str, last: Value, reference: Reference) -> Result:
     """What the same recipe gives at the other run's length, where a reference says so."""
-    both = factor.curves(pair)
+    both = weighing.curves(pair)
     if both is None:
         return
     other = both[1 if label == "control" else 0].last.iter

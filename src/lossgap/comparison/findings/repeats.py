@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, RuledOut, cause, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import could_be_worse_for
 from lossgap.comparison.findings.likeness import Likeness, within
 from lossgap.comparison.findings.seams import seams
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Finding, Pair, Result, RuledOut, cause, remark, rule, ruled_out
 from lossgap.runs.values import as_int
 
 SHARE = 0.2

@@ -7,9 +7,9 @@ import math
 from lossgap.comparison.curve import Curve
 from lossgap.comparison.fact import Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Pair, Result, cause, lacking, remark, rule
-from lossgap.comparison.findings import factor
+from lossgap.comparison.findings import weighing
 from lossgap.comparison.metric import Metric, NoMetric
+from lossgap.comparison.rules import Pair, Result, cause, lacking, remark, rule
 
 CONTEXT_EFFECT = 0.05
 """Nats per e-fold of context in evaluation. A rough size: character models of 64 to 256 tokens of context."""
@@ -72,7 +72,7 @@ def _called(curve: Curve) -> str:
 @rule("averaging", title="The two losses are averaged over different stretches", group="C", order=0)
 def averaging(pair: Pair) -> Result:
     """A mean over many iterations is late: while the loss falls it lies above the loss of the moment."""
-    both = factor.curves(pair)
+    both = weighing.curves(pair)
     if both is None:
         return
     kinds = [curve.meaning.kind for curve in both]
@@ -81,7 +81,7 @@ def averaging(pair: Pair) -> Result:
         return
     effect = None
     if late[0] != late[1]:
-        effect = factor.slope(pair) * 0.1 * (1 if late[1] else -1)
+        effect = weighing.slope(pair) * 0.1 * (1 if late[1] else -1)
     yield cause(
         "possible" if "unknown" in kinds else "likely",
         "computed",
@@ -143,17 +143,17 @@ def evaluation_context(pair: Pair) -> Result:
     if trained is not None and (trained.control, trained.test) == (control.value, test.value):
         # The same setting as the context of the training; that rule speaks of the cause.
         yield remark(
-            factor.evidence(control, test),
+            weighing.evidence(control, test),
             f"{text}; roughly {effect:+.2f} nats of the gap is measurement.",
             numbers=numbers,
             effect=effect,
             settle=settle,
         )
         return
-    weight = factor.weigh(pair, ("block_size",), signed=effect)
+    weight = weighing.weigh(pair, ("block_size",), signed=effect)
     yield cause(
         weight.strength,
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"{text}. {weight.said}".strip(),
         numbers=numbers,
         effect=weight.effect,
@@ -170,7 +170,7 @@ def evaluation_mode(pair: Pair) -> Result:
     if isinstance(pair.alignment.metric, NoMetric) or pair.alignment.row("last").exact:
         return
     yield remark(
-        factor.evidence(control, test),
+        weighing.evidence(control, test),
         f"The control's evaluations are {control.value}, the test's {test.value}. A sample of windows has no bias, "
         "only noise, which the standard error counts.",
         numbers={"control": control.value, "test": test.value},
@@ -180,7 +180,7 @@ def evaluation_mode(pair: Pair) -> Result:
 @rule("loss-meaning", title="What a loss means is not in the record", group="C", order=0)
 def loss_meaning(pair: Pair) -> Result:
     """A log of unknown make may hold anything under `loss`."""
-    both = factor.curves(pair)
+    both = weighing.curves(pair)
     if both is None or pair.control.run.format == pair.test.run.format:
         return
     unsaid = [label for (label, _), curve in zip(pair.runs, both, strict=True) if "unknown" in (curve.meaning.unit,)]

@@ -10,8 +10,8 @@ import polars as pl
 
 from lossgap.comparison.curve import Curve, Floats, Ints
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, RuledOut, cause, remark, rule, ruled_out
 from lossgap.comparison.findings.chance import could_be_worse_for
+from lossgap.comparison.rules import Finding, Pair, Result, RuledOut, cause, remark, rule, ruled_out
 from lossgap.runs.values import as_int, as_list, as_mapping
 
 WINDOW = 20

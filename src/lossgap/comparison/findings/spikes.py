@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Finding, Pair, Result, remark, rule
 from lossgap.comparison.findings.divergence import medians
+from lossgap.comparison.rules import Finding, Pair, Result, remark, rule
 
 SIGMAS = 10.0
 LEAST = 0.3

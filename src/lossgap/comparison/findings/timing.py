@@ -12,8 +12,8 @@ import polars as pl
 
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.comparison.findings.gpu import gpu_peak
+from lossgap.comparison.rules import Evidence, Finding, Pair, Result, lacking, remark, rule, ruled_out
 from lossgap.runs.values import as_int
 
 FORMATS = ("nanogpt", "figures")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from lossgap.runs.document import shown
 from lossgap.runs.readers.base import NO, Reader, Source, SourceError
+from lossgap.runs.run_json import shown
 from lossgap.settings import did_you_mean, one_line
 
 FORMATS: dict[str, str] = {
-    # name: module in lossgap.runs.readers, whose READER it is. At equal scores the earlier one reads.
+    # name: module in lossgap.runs.readers.formats, whose READER it is. At equal scores the earlier one reads.
     "lossgap": "lossgap_folder",
     "figures": "figures",
     "nanogpt": "nanogpt",
@@ -38,7 +38,7 @@ def reader(name: str, flag: str = "--format") -> Reader:
     if name not in FORMATS:
         advice = did_you_mean(name, FORMATS) or f"the formats are {', '.join(FORMATS)}"
         raise SourceError("unknown-format", f"{flag}={one_line(name)}: there is no such format; {advice}")
-    return cast("Reader", import_module(f"lossgap.runs.readers.{FORMATS[name]}").READER)
+    return cast("Reader", import_module(f"lossgap.runs.readers.formats.{FORMATS[name]}").READER)
 
 
 def detect(source: Source) -> Reader:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lossgap.errors import LossgapError
-from lossgap.runs.document import open_data, shown
 from lossgap.runs.readers import text as decoding
+from lossgap.runs.run_json import open_data, shown
 
 HEAD_BYTES = 1 << 16
 LATER_BYTES = 1 << 14

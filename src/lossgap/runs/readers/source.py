@@ -22,13 +22,13 @@ from lossgap.config import TrainConfig
 from lossgap.config_file import read_config_file
 from lossgap.errors import ConfigError, warn
 from lossgap.presets import PRESETS, preset
-from lossgap.runs.document import shown
 from lossgap.runs.readers import detect
 from lossgap.runs.readers.base import Source, SourceError, whole
 from lossgap.runs.readers.inference import infer
 from lossgap.runs.readers.origin import MAX_ITER_ROWS
 from lossgap.runs.readers.statements import plain
 from lossgap.runs.run import OTHER_COLUMNS, Run
+from lossgap.runs.run_json import shown
 from lossgap.settings import did_you_mean, one_line, read_text, settings_of
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from lossgap.attribution import launcher
+from lossgap.attribution.foreign import launcher
 from lossgap.errors import ConfigError
 from lossgap.settings import did_you_mean, one_line, short
 

@@ -14,9 +14,9 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from lossgap.runs.readers import protobuf
 from lossgap.runs.readers.base import Number
-from lossgap.runs.readers.jsonl import Printed, parse
+from lossgap.runs.readers.formats.jsonl import Printed, parse
+from lossgap.runs.readers.stores import protobuf
 
 IDENT: Final = b":W&B"
 BLOCK: Final = 32768

@@ -25,9 +25,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution import command, launcher, outcome, overrides, process
 from lossgap.attribution.arm import Arm, ArmResult, Measurement
-from lossgap.attribution.command import Seeding
+from lossgap.attribution.code_digest import code_digest
+from lossgap.attribution.foreign import command, launcher, outcome, overrides, process
+from lossgap.attribution.foreign.command import Seeding
 from lossgap.attribution.measure import ArmFailed, arm_folder
 from lossgap.config import TrainConfig
 from lossgap.corpus.cache import cache_folder
@@ -40,7 +41,7 @@ MOST_FILES: Final = 2000
 MOST_FILE_BYTES: Final = 4 << 20
 """Source files of a trainer that are hashed, and bytes of each."""
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "node_modules", "data", "wandb"})
-_CODE: Final = ("command.py", "launcher.py", "outcome.py", "overrides.py", "../comparison/same_text.py")
+_CODE: Final = ("command.py", "launcher.py", "outcome.py", "overrides.py", "../../evaluation/windows.py")
 """Our own files on which a foreign arm's losses depend."""
 
 
@@ -167,9 +168,9 @@ class Runner:
 
 def code_hash(words: Sequence[str], folder: Path) -> str:
     """Of the program's path, the files that the command names, the Python files beside its script, and of ours."""
-    digest = hashlib.sha256()
     own = Path(__file__).parent
-    for path in [own / name for name in _CODE] + _files(words, folder):
+    digest = hashlib.sha256(code_digest(own / name for name in _CODE).encode())
+    for path in _files(words, folder):
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as stream:
             digest.update(stream.read(MOST_FILE_BYTES))

@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution import launcher, process
 from lossgap.attribution.arm import Arm, ArmResult
+from lossgap.attribution.foreign import launcher, process
 from lossgap.attribution.measure import ArmFailed
 from lossgap.comparison import noise
 from lossgap.comparison.curve import Curve
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.state import Loaded, loaded
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import LossgapError, LossgapWarning
+from lossgap.evaluation.checkpoints import Loaded, loaded
 from lossgap.runs.readers import detect
 from lossgap.runs.readers.base import NO, Source
 from lossgap.runs.readers.source import load_run
@@ -302,9 +302,9 @@ def _files(left: Left) -> dict[int, Path]:
 
 def evaluate(found: Loaded, corpus: Corpus, context: int, threads: int) -> _Exact:
     """Nats per token over all of val, each token after the first once: at the common context and at the model's own."""
-    from lossgap.comparison.reevaluate import summed_loss, window_losses
-    from lossgap.comparison.same_text import same_tokens
     from lossgap.config import TrainConfig
+    from lossgap.evaluation.reevaluate import summed_loss, window_losses
+    from lossgap.evaluation.windows import same_tokens
     from lossgap.machine import resolve_device
     from lossgap.training.numerics import resolve
 

@@ -12,8 +12,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from lossgap.gpt import Attention, plain_attention
-from lossgap.parity.operation import (
+from lossgap.canary.operation import (
     UNIT,
     Noise,
     Operation,
@@ -27,6 +26,7 @@ from lossgap.parity.operation import (
     rounded,
     sample,
 )
+from lossgap.gpt import Attention, plain_attention
 from lossgap.random import Float64
 from lossgap.training.numerics import Numerics
 

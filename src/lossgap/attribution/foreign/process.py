@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution import supervisor
 from lossgap.attribution.executor import Failure
+from lossgap.attribution.foreign import supervisor
 from lossgap.runs.readers import text as decoding
 from lossgap.settings import one_line
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Final
 
 from lossgap.runs.readers.base import NO, SURE, WEAK, Head, Run, RunBuilder, Series, Source, number
-from lossgap.runs.readers.jsonl import parse, plain_json
+from lossgap.runs.readers.formats.jsonl import parse, plain_json
 from lossgap.runs.readers.setting_names import say_all, typed
 
 _NUM = r"[+-]?(?:[\d.,]*\d(?:e[+-]?\d+)?|nan|inf)"

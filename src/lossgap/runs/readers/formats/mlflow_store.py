@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from lossgap.runs.document import shown
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, Number, Run, Source, SourceError, number, whole
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.lightning import read_yaml
+from lossgap.runs.readers.formats.lightning import read_yaml
 from lossgap.runs.readers.metric_names import Role, clean_name
 from lossgap.runs.readers.named_rows import NamedRows
 from lossgap.runs.readers.setting_names import typed
+from lossgap.runs.run_json import shown
 
 SQLITE: Final = b"SQLite format 3\0"
 DATABASE: Final = "mlflow.db"

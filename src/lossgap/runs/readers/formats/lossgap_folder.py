@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lossgap.errors import RunFolderError
-from lossgap.runs.document import RUN_FILE
 from lossgap.runs.readers.base import NO, SURE, Head, Series, Source, SourceError
-from lossgap.runs.readers.nanogpt import Parser
+from lossgap.runs.readers.formats.nanogpt import Parser
 from lossgap.runs.run import Run, read_run
+from lossgap.runs.run_json import RUN_FILE
 
 OPENING = "time without evaluation"
 

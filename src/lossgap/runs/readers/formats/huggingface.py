@@ -19,7 +19,7 @@ from typing import Final
 
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, Number, Run, Source, number, whole
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.jsonl import Printed, parse, plain_json
+from lossgap.runs.readers.formats.jsonl import Printed, parse, plain_json
 from lossgap.runs.readers.named_rows import NamedRows
 from lossgap.runs.run import Inferred
 

@@ -16,15 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from lossgap.runs.document import shown
-from lossgap.runs.readers import protobuf
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, Run, Source, SourceError
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.jsonl import numbers, parse, plain_json
-from lossgap.runs.readers.lightning import read_yaml
+from lossgap.runs.readers.formats.jsonl import numbers, parse, plain_json
+from lossgap.runs.readers.formats.lightning import read_yaml
 from lossgap.runs.readers.named_rows import NamedRows
-from lossgap.runs.readers.protobuf import WireError
-from lossgap.runs.readers.wandb_records import (
+from lossgap.runs.readers.stores import protobuf
+from lossgap.runs.readers.stores.protobuf import WireError
+from lossgap.runs.readers.stores.wandb_records import (
     CONFIG,
     ENVIRONMENT,
     EXIT,
@@ -37,6 +36,7 @@ from lossgap.runs.readers.wandb_records import (
     inner,
     items,
 )
+from lossgap.runs.run_json import shown
 
 MAX_RUNS: Final = 200
 MAX_JSON: Final = 16 << 20

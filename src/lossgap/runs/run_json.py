@@ -14,10 +14,9 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from numbers import Integral, Real
 from pathlib import Path
-from typing import BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn
 
 from lossgap.errors import RunFolderError
 
@@ -37,12 +36,6 @@ def shown(path: str | os.PathLike[str]) -> str:
     """A path for a message: as it is if it prints on one line, else quoted with escapes."""
     text = os.fspath(path)
     return text if text.isprintable() else ascii(text)
-
-
-def schema() -> dict[str, object]:
-    """The JSON Schema of `run.json`; its `$defs/row` is the schema of one line of `metrics.jsonl`."""
-    text = resources.files("lossgap.runs").joinpath("run.schema.json").read_text(encoding="utf-8")
-    return cast("dict[str, object]", json.loads(text))
 
 
 def plain(value: object) -> object:

@@ -1,6 +1,6 @@
 """Runs somebody's training script, unchanged, with another seed, and keeps the best of its checkpoints.
 
-    python -m lossgap.attribution.launcher SEED train.py config.py --key=value
+    python -m lossgap.attribution.foreign.launcher SEED train.py config.py --key=value
     python .../attribution/launcher.py SEED -m package.train --key=value
 
 A program of its own that needs nothing but the standard library, so that it runs in the script's environment, where

@@ -17,8 +17,8 @@ from lossgap.comparison.curve import Curve
 from lossgap.comparison.differences import Setting
 from lossgap.comparison.fact import Fact, Known
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.finding import Evidence, Pair, Strength
 from lossgap.comparison.metric import Metric
+from lossgap.comparison.rules import Evidence, Pair, Strength
 
 FACTORS = frozenset(("capacity", "context", "batch", "length", "schedule", "regularisation", "optimizer", "data"))
 """Groups of settings that change a training by more than rounding. Numerics and the device are not among them."""

@@ -26,11 +26,11 @@ import numpy as np
 from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side, Unit, Which
-from lossgap.comparison.same_text import Laid, Windows, same_text, same_tokens, token_text
-from lossgap.comparison.state import Loaded, State, check, states
 from lossgap.corpus import Corpus, Tokenizer, Tokens, open_corpus, token_window
 from lossgap.errors import CorpusError
-from lossgap.runs.document import shown
+from lossgap.evaluation.checkpoints import Loaded, State, check, states
+from lossgap.evaluation.windows import Laid, Windows, same_text, same_tokens, token_text
+from lossgap.runs.run_json import shown
 from lossgap.settings import one_line
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def window_losses(model: GPT, tokens: Tokens, windows: Windows, numerics: Numeri
     import torch
     import torch.nn.functional as F
 
-    from lossgap.training.evaluation import LOGITS_PER_PASS, TOKENS_PER_PASS
+    from lossgap.evaluation.splits import LOGITS_PER_PASS, TOKENS_PER_PASS
     from lossgap.training.numerics import applied
 
     bound = min(TOKENS_PER_PASS, LOGITS_PER_PASS // model.config.vocab_size)

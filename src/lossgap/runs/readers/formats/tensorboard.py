@@ -16,16 +16,16 @@ from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Final
 
-from lossgap.runs.document import shown
-from lossgap.runs.readers import protobuf
 from lossgap.runs.readers.base import NO, SURE, Head, Number, Run, Source, SourceError
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.lightning import HPARAMS, read_yaml
+from lossgap.runs.readers.formats.lightning import HPARAMS, read_yaml
 from lossgap.runs.readers.metric_names import Role, clean_name
 from lossgap.runs.readers.named_rows import NamedRows
-from lossgap.runs.readers.protobuf import WireError
-from lossgap.runs.readers.tfrecord import masked_crc, records
+from lossgap.runs.readers.stores import protobuf
+from lossgap.runs.readers.stores.protobuf import WireError
+from lossgap.runs.readers.stores.tfrecord import masked_crc, records
 from lossgap.runs.run import Kind
+from lossgap.runs.run_json import shown
 
 MARK: Final = "tfevents"
 MAX_FILES: Final = 500

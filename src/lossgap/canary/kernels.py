@@ -19,9 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossgap.config import TrainConfig
-from lossgap.gpt import Attention, GPTConfig, LayerNorm
-from lossgap.parity.operation import (
+from lossgap.canary.operation import (
     UNIT,
     Operation,
     Tensors,
@@ -32,7 +30,9 @@ from lossgap.parity.operation import (
     rounded,
     sample,
 )
-from lossgap.parity.products import Linear, SelfAttention
+from lossgap.canary.products import Linear, SelfAttention
+from lossgap.config import TrainConfig
+from lossgap.gpt import Attention, GPTConfig, LayerNorm
 from lossgap.random import Float64
 from lossgap.training.numerics import Numerics, training_attention
 

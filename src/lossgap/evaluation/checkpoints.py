@@ -18,8 +18,8 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.reevaluation import Which
 from lossgap.errors import CheckpointError
-from lossgap.runs.document import shown
 from lossgap.runs.run import Run
+from lossgap.runs.run_json import shown
 from lossgap.settings import one_line
 
 if TYPE_CHECKING:

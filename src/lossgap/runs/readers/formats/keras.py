@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lossgap.runs.readers.base import LIKELY, NO, Head, Run, Source
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.csv_table import collect, find_table, numeric_rows
+from lossgap.runs.readers.formats.csv_table import collect, find_table, numeric_rows
 from lossgap.runs.readers.named_rows import NamedRows
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, Run, Source, SourceError
 from lossgap.runs.readers.columns import Traits
-from lossgap.runs.readers.csv_table import Table, collect, find_table
+from lossgap.runs.readers.formats.csv_table import Table, collect, find_table
 from lossgap.runs.readers.named_rows import NamedRows
-from lossgap.runs.readers.yaml_subset import parse_yaml
+from lossgap.runs.readers.stores.yaml_subset import parse_yaml
 
 METRICS = "metrics.csv"
 HPARAMS = "hparams.yaml"

@@ -1,0 +1,1 @@
+"""Arms of another trainer: its command, its process, its log and checkpoints."""

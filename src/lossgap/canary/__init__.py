@@ -1,0 +1,1 @@
+"""The canary: this device's kernels at a run's shapes, each against float64."""

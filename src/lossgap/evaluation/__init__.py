@@ -1,0 +1,1 @@
+"""Losses of a model on given windows: one loop and one numerics for every loss that is compared."""

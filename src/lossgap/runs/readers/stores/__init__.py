@@ -1,0 +1,1 @@
+"""Binary and structured stores that several formats share, decoded without executing anything."""
