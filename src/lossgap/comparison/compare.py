@@ -23,7 +23,6 @@ from lossgap.comparison.rules import Pair, Rule, find
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
 from lossgap.evaluation.checkpoints import has_checkpoint
-from lossgap.evaluation.reevaluate import measure_alike
 from lossgap.runs.run import Run
 
 
@@ -56,7 +55,11 @@ def compare(
     verdict = judge(gap, chance, alignment, margin)
     settings = compare_settings(first, second)
     pair = Pair(control=first, test=second, alignment=alignment, noise=chance, settings=settings)
-    measured = measure_alike(first, second, alignment, say) if reevaluate else None
+    measured = None
+    if reevaluate:
+        from lossgap.evaluation.reevaluate import measure_alike
+
+        measured = measure_alike(first, second, alignment, say)
     results = find(pair, rules)
     if measured is not None:
         results = (*without_answered(results, measured), *measured_findings(measured))
