@@ -32,7 +32,7 @@ def after(value: float, spread: float, seeds: int, factors: int) -> Contribution
 )
 def test_so_many_seeds_settle_it_and_one_less_does_not(value: float, spread: float, seeds: int, factors: int) -> None:
     found = after(value, spread, seeds, factors)
-    needed = seeds_needed(found, 0.01, seeds, factors)
+    needed = seeds_needed(found.value, found.ci, 0.01, seeds, factors)
     if needed is None:
         assert after(value, spread, MOST_SEEDS, factors).verdict == "inconclusive"
         return
@@ -45,14 +45,14 @@ def test_so_many_seeds_settle_it_and_one_less_does_not(value: float, spread: flo
 
 def test_without_an_interval_the_least_that_gives_one() -> None:
     alone = Contribution(factor=FACTOR, value=0.02, ci=None, verdict="inconclusive", per_seed=(0.02,))
-    assert seeds_needed(alone, 0.01, 1, 2) == LEAST_SEEDS
+    assert seeds_needed(alone.value, alone.ci, 0.01, 1, 2) == LEAST_SEEDS
 
 
 @pytest.mark.parametrize("ci", [(math.nan, 0.1), (-math.inf, math.inf)])
 def test_an_interval_that_is_no_interval_is_never_settled(ci: tuple[float, float]) -> None:
     found = Contribution(factor=FACTOR, value=0.02, ci=ci, verdict="inconclusive", per_seed=())
-    assert seeds_needed(found, 0.01, 5, 2) is None
+    assert seeds_needed(found.value, found.ci, 0.01, 5, 2) is None
 
 
 def test_nothing_settles_what_is_exactly_at_no_margin() -> None:
-    assert seeds_needed(after(0.0, 0.01, 5, 2), 0.0, 5, 2) is None
+    assert seeds_needed(0.0, after(0.0, 0.01, 5, 2).ci, 0.0, 5, 2) is None

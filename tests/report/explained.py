@@ -24,7 +24,7 @@ from lossgap.attribution.explanation import (
     Scale,
 )
 from lossgap.attribution.factor import Factor, NotSwitched
-from lossgap.attribution.price_result import Price, ShapeTiming
+from lossgap.attribution.price import Price, ShapeTiming
 from lossgap.attribution.scale import made
 from lossgap.comparison.verdict import Word
 

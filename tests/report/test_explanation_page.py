@@ -119,7 +119,7 @@ def test_the_tables_have_every_number(name: str) -> None:
         assert f"{label} {fact}" in text
     for line in experiment.failure_lines(found):
         assert line in text
-    for step in experiment.next_steps(found):
+    for step in found.next:
         assert step.command in text
         assert step.why in text
     assert ("Stopped before its end" in text) is not found.complete

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from lossgap.attribution.explanation import Explanation
 from lossgap.attribution.factor import NotSwitched
-from lossgap.attribution.price_result import Price, ShapeTiming
+from lossgap.attribution.price import Price, ShapeTiming
+from lossgap.duration import duration
 from lossgap.report import division, experiment, explanation_text
 from lossgap.report.words import visible
 from report import explained
@@ -205,7 +206,8 @@ def test_failed_arms_and_replaced_seeds() -> None:
 
 def test_what_would_settle_it_and_its_price() -> None:
     found = explanation(("capacity", "optimizer"), seeds=5, noise=0.02)
-    ((name, needed),) = experiment.open_factors(found)
+    (open_one,) = found.open_factors
+    name, needed = open_one.name, open_one.seeds
     assert name == "optimizer"
     assert needed is not None
     text = shown(found)
@@ -332,5 +334,5 @@ def test_a_price_of_hostile_names_is_text(name: str) -> None:
     ],
 )
 def test_durations(seconds: float, said: str) -> None:
-    assert experiment.duration(seconds) == said
-    assert experiment.duration(float("nan")) == "an unknown time"
+    assert duration(seconds) == said
+    assert duration(float("nan")) == "an unknown time"

@@ -82,7 +82,8 @@ def test_text_says_what_there_is(name: str) -> None:
     assert replay_words.WORDS[found.verdict] in shown
     assert replay_words.bound(found) in shown
     assert ("parts first" in shown) == (found.first_departure is not None)
-    assert found.beyond.command in printed(found)
+    for step in found.next:
+        assert step.command in printed(found)
     if found.settle:
         assert found.settle in shown
 

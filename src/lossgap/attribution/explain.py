@@ -36,7 +36,7 @@ from lossgap.attribution.factor import COORDINATES, Coordinates, Factor, FactorP
 from lossgap.attribution.foreign.runner import Runner
 from lossgap.attribution.gather import ArmOf, Gathered, Watch, gather
 from lossgap.attribution.local import LocalExecutor
-from lossgap.attribution.price_result import Price
+from lossgap.attribution.price import Price
 from lossgap.attribution.pricing import Experiment, Pricing, some_arms
 from lossgap.attribution.quote import quote
 from lossgap.attribution.speed import Workers, most_workers

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
 from lossgap.attribution.factor import Factor, NotSwitched
+from lossgap.attribution.settle import seeds_needed
+from lossgap.comparison.comparison import Step
 from lossgap.comparison.verdict import Word
+from lossgap.duration import duration
 
 At = Literal["last", "best"]
 Interval = tuple[float, float]
@@ -152,6 +157,15 @@ class DesignSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenFactor:
+    """A factor whose contribution is not settled, and how many seeds would settle it."""
+
+    name: str
+    seeds: int | None
+    """In all; None where no affordable number would."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
     """Two runs and how their gap divides."""
 
@@ -180,3 +194,53 @@ class Explanation:
     def division(self, at: At) -> Division:
         """By name."""
         return self.last if at == "last" else self.best
+
+    @property
+    def open_factors(self) -> tuple[OpenFactor, ...]:
+        """What is not settled at last or at best, cheapest first."""
+        found: dict[str, int | None] = {}
+        for division in (self.last, self.best):
+            for item in division.contributions:
+                if item.verdict != "inconclusive":
+                    continue
+                seeds, factors = len(self.design.seeds), len(division.contributions)
+                needed = seeds_needed(item.value, item.ci, self.margin, seeds, factors)
+                before = found.get(item.factor.name, 0)
+                found[item.factor.name] = None if needed is None or before is None else max(needed, before)
+        ordered = sorted(found.items(), key=lambda item: math.inf if item[1] is None else item[1])
+        return tuple(OpenFactor(name=name, seeds=needed) for name, needed in ordered)
+
+    @property
+    def next(self) -> tuple[Step, ...]:
+        """Commands, each with what it would settle and its price; the calls for Python where there was no command."""
+        steps = []
+        if not self.complete:
+            steps.append(self._again(self.budget.asked, "It goes on where it was stopped; no arm runs twice."))
+        if None in self.design.seeds:
+            return tuple(steps)
+        affordable = [item for item in self.open_factors if item.seeds is not None]
+        if affordable:
+            name, seeds = affordable[0].name, affordable[0].seeds or 0
+            screening = sum(arm.stage == "screening" for arm in self.arms)
+            runs = seeds * self.design.arms_per_seed + screening
+            more = max(0, runs - len(self.arms))
+            steps.append(
+                self._again(
+                    f"{runs}runs",
+                    f"About {seeds:,} seed{'s' * (seeds != 1)} would settle {name}, if value and spread stay what they "
+                    f"are: {more:,} run{'s' * (more != 1)} more{self._price(more)}.",
+                )
+            )
+        return tuple(steps)
+
+    def _price(self, runs: int) -> str:
+        """What so many runs take at the pace of this experiment, in words; empty where that is not known."""
+        if not self.budget.spent_runs or not self.budget.spent_seconds > 0:
+            return ""
+        return f", about {duration(runs * self.budget.spent_seconds / self.budget.spent_runs)} at the pace of this one"
+
+    def _again(self, budget: str, why: str) -> Step:
+        """The same experiment with another budget."""
+        if self.command:
+            return Step(command=f"{self.command} --budget={shlex.quote(budget)}", why=why)
+        return Step(command=f"lossgap.explain(..., budget={budget!r})", why=why)

@@ -10,7 +10,7 @@ from lossgap.attribution.arm import Arm
 from lossgap.attribution.design import LEAST_SEEDS, Switched, arms_per_seed, relative_width
 from lossgap.attribution.effects import RESOLUTION
 from lossgap.attribution.explanation import Scale
-from lossgap.attribution.price_result import Price, ShapeTiming
+from lossgap.attribution.price import Price, ShapeTiming
 from lossgap.attribution.pricing import Experiment, Pricing, some_arms
 from lossgap.attribution.speed import flops, shape
 from lossgap.comparison import Comparison

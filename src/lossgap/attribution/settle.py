@@ -6,21 +6,22 @@ import math
 
 from lossgap.attribution.design import LEAST_SEEDS, MOST_SEEDS, quantile, together
 from lossgap.attribution.effects import RESOLUTION
-from lossgap.attribution.explanation import Contribution
 
 
-def seeds_needed(found: Contribution, margin: float, seeds: int, factors: int) -> int | None:
+def seeds_needed(value: float, ci: tuple[float, float] | None, margin: float, seeds: int, factors: int) -> int | None:
     """The fewest seeds whose interval would be `different` or `equivalent`; None if there are no affordable ones.
+
+    `value` and `ci` (nats per token) are those of a contribution over `seeds` seeds of an experiment with `factors`.
 
     The spread over seeds and the value are taken to stay what they are, so the half width of an interval over n seeds
     is t(n) sd / sqrt(n), with the quantile of the intervals that hold together. It leaves 0 out once it is less
     than |value|, and fits the margin once it is less than margin - |value|; the wider of the two is reached first.
     Without an interval, the least number of seeds that gives one.
     """
-    if found.ci is None or seeds < LEAST_SEEDS:
+    if ci is None or seeds < LEAST_SEEDS:
         return LEAST_SEEDS
-    spread = (found.ci[1] - found.ci[0]) / 2 * math.sqrt(seeds) / quantile(seeds, together(factors))
-    reach = max(abs(found.value), margin - abs(found.value))
+    spread = (ci[1] - ci[0]) / 2 * math.sqrt(seeds) / quantile(seeds, together(factors))
+    reach = max(abs(value), margin - abs(value))
 
     def decides(count: int) -> bool:
         return max(quantile(count, together(factors)) * spread / math.sqrt(count), RESOLUTION) < reach

@@ -26,6 +26,7 @@ from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
+from lossgap.parity import next_step
 from lossgap.parity.bundle import Bundle
 from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.envelope import FEWEST_TWINS, Envelope, measure
@@ -198,20 +199,11 @@ class _Replaying:
 
     def _beyond(self, seconds: float) -> Next:
         """Recording the rest of the training, or a stretch from a later checkpoint, and what replaying that costs."""
-        bundle = self.bundle
-        rest = bundle.config.max_iters + 1 - bundle.first
-        if self.recorded_iterations >= rest:
-            return Next(command="", why="the training ends with the recorded stretch, so nothing comes after it")
-        runs = 1 + self.asked.twins * (2 if self._is_paired else 1)
-        # What was recorded, a run folder or a config with flags, is not in the bundle, nor is a checkpoint's name.
-        start = "CHECKPOINT" if bundle.first else "RUN_OR_CONFIG"
-        return Next(
-            command=f"lossgap record {start} --iters={rest} -o longer.lossgap",
-            why=f"what the hardware does after iteration {bundle.first + bundle.iterations - 1} is unknown; on the "
-            f"recording machine, record all of the training (replaying {rest:,} iterations with their twins takes "
-            f"about {_duration(seconds * runs * rest)} here), or `--from CKPT --iters={bundle.iterations}` for a "
-            f"stretch from a later checkpoint (about {_duration(seconds * runs * bundle.iterations)} here); {start} is "
-            "what was recorded",
+        return next_step.beyond(
+            self.bundle,
+            runs=1 + self.asked.twins * (2 if self._is_paired else 1),
+            recorded_iterations=self.recorded_iterations,
+            seconds=seconds,
         )
 
 
@@ -336,10 +328,3 @@ def _evaluated(bundle: Bundle, trace: Trace) -> tuple[Evaluated, ...]:
         for at, split, loss in bundle.evaluations
         if (at, split) in replayed
     )
-
-
-def _duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
-    if seconds < 120:
-        return f"{max(1, seconds):,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lossgap.comparison.comparison import Step as Next
+from lossgap.comparison.comparison import Step
 from lossgap.comparison.verdict import Word
+from lossgap.parity import next_step
 from lossgap.parity.steps import Check, Steps
 from lossgap.parity.trajectory import Shape, Trajectory
 from lossgap.random import Split
@@ -80,7 +81,7 @@ class Replay:
     """Of the recorded training."""
     seconds_per_iter: float
     seconds: float
-    beyond: Next
+    beyond: Step
     """What would tell of iterations that were not recorded, and its price."""
 
     @property
@@ -97,6 +98,26 @@ class Replay:
     def shape(self) -> Shape | None:
         """What the parting of the losses looks like; None where they do not part."""
         return self.trajectory.shape
+
+    @property
+    def next(self) -> tuple[Step, ...]:
+        """What to do now, most useful first: after a fault what finds its cause, else what is not known yet."""
+        if self.verdict == "different":
+            found = next_step.after_a_fault(
+                self.source,
+                self.numerics.to_dict(),
+                self.version_recorded,
+                code_differs=self.steps.code_differs,
+                seconds=self.seconds,
+            )
+            return (found,)
+        envelope = self.trajectory.envelope
+        if self.verdict == "inconclusive" and envelope is not None:
+            shorter = next_step.narrower(
+                self.source, envelope.width, self.margin, self.seconds_per_iter, envelope.twins
+            )
+            return () if shorter is None else (shorter,)
+        return () if self.verdict != "equivalent" or not self.beyond.command else (self.beyond,)
 
     @property
     def no_bound(self) -> str:

@@ -55,6 +55,8 @@ from lossgap.training.schedule import learning_rate
 Verdict = Literal["within", "out of bounds", "below what this dtype can show", "not judged"]
 RATE_ALLOWED = 1e-12
 """Of a learning rate: the cosine of two C libraries, which no dtype rounds."""
+CODE_DIFFERS = "the code differs"
+"""How the reason of a check begins where float64, which no device rounds, is another one here."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 """A corpus of such a name is looked for; a path in a stranger's bundle is not followed."""
 
@@ -97,6 +99,11 @@ class Steps:
     def below(self) -> Check | None:
         """The first value that differs, but by less than this arithmetic can show."""
         return next((check for check in self.checks if check.verdict == "below what this dtype can show"), None)
+
+    @property
+    def code_differs(self) -> bool:
+        """True if the first value out of bounds is another one in float64, too: then no kernel made the fault."""
+        return self.first is not None and self.first.why.startswith(CODE_DIFFERS)
 
     def worst(self) -> list[Check]:
         """Of each name and direction the check that is furthest out, in the order of their first appearance."""
@@ -273,7 +280,7 @@ def _cause(found: Tensor | None, same: bool, code: float) -> str:
         return "there is none here"
     if same:
         return "this device computes it otherwise than float64 does here"
-    return f"the code differs: in float64, too, it is {code:.2g} from the recorded one"
+    return f"{CODE_DIFFERS}: in float64, too, it is {code:.2g} from the recorded one"
 
 
 # ---------------------------------------------------------------------------------------------

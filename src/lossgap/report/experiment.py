@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 
 from lossgap.attribution.explanation import Explanation, FailedArm, Scale
-from lossgap.attribution.settle import seeds_needed
-from lossgap.comparison.comparison import Step
+from lossgap.duration import duration
 from lossgap.report.division import MARK, UNIT, scale_words
 
 LISTED = 12
@@ -17,16 +15,6 @@ COORDINATES = {
     "iterations": "equal iterations: switching batch or context keeps the iterations and changes the tokens",
     "tokens": "equal tokens: switching batch or context keeps the tokens and changes the iterations",
 }
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `18 min`, `3.2 h`, `12 days`."""
-    if not math.isfinite(seconds):
-        return "an unknown time"
-    for limit, size, unit, form in ((90, 1, "s", ".0f"), (5400, 60, "min", ".0f"), (172_800, 3600, "h", ".1f")):
-        if seconds < limit:
-            return f"{seconds / size:{form}} {unit}"
-    return f"{seconds / 86_400:,.0f} days"
 
 
 def number_words(numbers: Sequence[int | None]) -> str:
@@ -132,49 +120,9 @@ def _failure(item: FailedArm) -> str:
 # What next
 
 
-def open_factors(explanation: Explanation) -> list[tuple[str, int | None]]:
-    """What is not settled, cheapest first, with the seeds that would settle it at last and at best (None: too many)."""
-    found: dict[str, int | None] = {}
-    for division in (explanation.last, explanation.best):
-        for item in division.contributions:
-            if item.verdict != "inconclusive":
-                continue
-            seeds, factors = len(explanation.design.seeds), len(division.contributions)
-            needed = seeds_needed(item, explanation.margin, seeds, factors)
-            before = found.get(item.factor.name, 0)
-            found[item.factor.name] = None if needed is None or before is None else max(needed, before)
-    return sorted(found.items(), key=lambda item: math.inf if item[1] is None else item[1])
-
-
-def next_steps(explanation: Explanation) -> list[Step]:
-    """Commands, each with what it would settle."""
-    steps = []
-    if not explanation.complete:
-        steps.append(
-            _step(explanation, explanation.budget.asked, "It goes on where it was stopped; no arm runs twice.")
-        )
-    if None in explanation.design.seeds:
-        return steps
-    affordable = [(name, seeds) for name, seeds in open_factors(explanation) if seeds is not None]
-    if affordable:
-        name, seeds = affordable[0]
-        screening = sum(arm.stage == "screening" for arm in explanation.arms)
-        runs = seeds * explanation.design.arms_per_seed + screening
-        more = max(0, runs - len(explanation.arms))
-        steps.append(
-            _step(
-                explanation,
-                f"{runs}runs",
-                f"About {several(seeds, 'seed')} would settle {name}, if value and spread stay what they are: "
-                f"{several(more, 'run')} more{_at_the_pace(explanation, more)}.",
-            )
-        )
-    return steps
-
-
 def open_words(explanation: Explanation) -> str:
-    """The seeds that each open factor needs; empty if none is open, or one that `next_steps` speaks of."""
-    found = open_factors(explanation)
+    """The seeds that each open factor needs; empty if none is open, or one that `Explanation.next` names."""
+    found = [(item.name, item.seeds) for item in explanation.open_factors]
     if not found or (len(found) == 1 and found[0][1] is not None and None not in explanation.design.seeds):
         return ""
     if None in explanation.design.seeds:
@@ -185,16 +133,3 @@ def open_words(explanation: Explanation) -> str:
     if never:
         said += f" No affordable number of seeds settles {', '.join(never)}; a larger --margin may."
     return said.strip()
-
-
-def _at_the_pace(explanation: Explanation, runs: int) -> str:
-    budget = explanation.budget
-    if not budget.spent_runs or not budget.spent_seconds > 0:
-        return ""
-    return f", about {duration(runs * budget.spent_seconds / budget.spent_runs)} at the pace of this one"
-
-
-def _step(explanation: Explanation, budget: str, why: str) -> Step:
-    if explanation.command:
-        return Step(command=f"{explanation.command} --budget={shlex.quote(budget)}", why=why)
-    return Step(command=f"lossgap.explain(..., budget={budget!r})", why=why)

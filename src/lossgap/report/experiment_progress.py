@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lossgap.attribution.gather import Ended
-from lossgap.attribution.price_result import Price
-from lossgap.report.experiment import duration
+from lossgap.attribution.price import Price
+from lossgap.duration import duration
 from lossgap.report.words import visible
 
 TENTHS = 10

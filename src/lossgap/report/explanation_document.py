@@ -19,6 +19,7 @@ from lossgap.attribution.explanation import (
     FailedArm,
     Interaction,
     Interval,
+    OpenFactor,
     Quantity,
 )
 from lossgap.attribution.factor import Factor, NotSwitched
@@ -61,6 +62,8 @@ def document(explanation: Explanation) -> Json:
         "arms": [_arm(item) for item in explanation.arms],
         "failed": [_failed(item) for item in explanation.failed],
         "notes": list(explanation.notes),
+        "open": [_open(item) for item in explanation.open_factors],
+        "next": [{"command": step.command, "why": step.why} for step in explanation.next],
         "command": explanation.command,
     }
 
@@ -174,6 +177,10 @@ def _failed(found: FailedArm) -> Json:
         "message": found.why,
     }
     return with_why(values, {"seed": _NO_SEED})
+
+
+def _open(found: OpenFactor) -> Json:
+    return with_why({"factor": found.name, "seeds": found.seeds}, {"seeds": "no affordable number of seeds settles it"})
 
 
 _NO_SEED = "the trainer has no seed"

@@ -55,9 +55,7 @@ def render(explanation: Explanation) -> str:
         "failed": experiment.failure_lines(explanation),
         "facts": experiment.fact_lines(explanation),
         "open": experiment.open_words(explanation),
-        "next": [
-            {"command": step.command, "why": words.sentence(step.why)} for step in experiment.next_steps(explanation)
-        ],
+        "next": [{"command": step.command, "why": words.sentence(step.why)} for step in explanation.next],
         "data": embed.json_block(_data(drawn, curves)) if falling or not curves.why else "",
     }
     return shell.page(

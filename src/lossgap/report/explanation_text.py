@@ -134,7 +134,7 @@ def _experiment(explanation: Explanation, console: Console) -> None:
 
 
 def _next(explanation: Explanation, console: Console) -> None:
-    steps, open_ones = experiment.next_steps(explanation), experiment.open_words(explanation)
+    steps, open_ones = explanation.next, experiment.open_words(explanation)
     if not steps and not open_ones:
         return
     heading(console, "next")

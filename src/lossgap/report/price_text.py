@@ -9,10 +9,11 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lossgap.attribution.factor import NotSwitched
-from lossgap.attribution.price_result import Price, ShapeTiming
+from lossgap.attribution.price import Price, ShapeTiming
+from lossgap.duration import duration
 from lossgap.report import words
 from lossgap.report.division import MARK, UNIT, changes, scale_words
-from lossgap.report.experiment import design_words, duration, scale_lines, several
+from lossgap.report.experiment import design_words, scale_lines, several
 from lossgap.report.terminal import heading, indented, labelled, plain_table
 from lossgap.report.words import visible
 

@@ -35,6 +35,7 @@ def write(found: Replay, path: Path) -> None:
 
 def render(found: Replay) -> str:
     """The whole file as text."""
+    step = found.next[0] if found.next else found.beyond
     view: Json = {
         "runs": [
             {"side": side, "label": label, "name": replay_words.machine(found, label)}
@@ -68,8 +69,8 @@ def render(found: Replay) -> str:
             f"{item.setting}={item.asked} was asked, {item.ran} runs: {item.why}." for item in found.departures
         ],
         "settle": found.settle,
-        "next": words.sentence(found.beyond.why),
-        "command": found.beyond.command,
+        "next": words.sentence(step.why),
+        "command": step.command,
         "data": embed.json_block(replay_chart.payload(found)),
     }
     return shell.page(

@@ -34,9 +34,10 @@ def show(found: Replay, console: Console) -> None:
     terminal.heading(console, "next")
     if found.settle:
         terminal.indented(console, found.settle, 3)
-    terminal.indented(console, words.sentence(found.beyond.why), 3)
-    if found.beyond.command:
-        terminal.command(console, found.beyond.command)
+    for step in found.next or (found.beyond,):
+        terminal.indented(console, words.sentence(step.why), 3)
+        if step.command:
+            terminal.command(console, step.command)
 
 
 def _machines(found: Replay, console: Console) -> None:
