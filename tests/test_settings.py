@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, nearest, one_line, parse_arguments, setting, settings_of, short
+from lossgap.settings import Given, build, nearest, parse_arguments, setting, settings_of
+from lossgap.strangers import one_line, short
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lossgap.errors import ConfigError, warn
-from lossgap.settings import Factor, Setting, accept, did_you_mean, setting, settings_of, short
+from lossgap.settings import Factor, Setting, accept, did_you_mean, setting, settings_of
+from lossgap.strangers import short
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,10 @@ from lossgap.settings import (
     accept,
     asks_for_help,
     did_you_mean,
-    one_line,
     read_arguments,
     settings_of,
-    short,
 )
+from lossgap.strangers import LAYOUT, one_line, short, visible
 
 MAX_BYTES = 1_000_000
 """A larger file is refused: nobody writes a megabyte of settings."""
@@ -326,14 +325,14 @@ def resolve_arguments(argv: Sequence[str]) -> Given:
     for item in read_arguments(argv, TrainConfig):
         if not isinstance(item, str):
             values[item.name], sources[item.name] = item.value, item.source
-            echo.append(f"Overriding: {item.name} = {printable(str(item.value))}")
+            echo.append(f"Overriding: {item.name} = {visible(str(item.value), LAYOUT)}")
             continue
         positionals.append(item)
         if os.path.exists(item):
             file = read_config_file(item, defaults | values)
             values |= file.values
             sources |= {name: f"{one_line(item)} line {file.lines[name]}" for name in file.values}
-            echo += [f"Overriding config with {one_line(item)}:", printable(file.text)]
+            echo += [f"Overriding config with {one_line(item)}:", visible(file.text, LAYOUT)]
         else:
             name = _preset_name(item)
             given = preset(name)
@@ -361,13 +360,6 @@ def _preset_name(positional: str) -> str:
     raise ConfigError("no-such-config", f"{shown}: no such config file or preset; {advice}")
 
 
-def printable(text: str) -> str:
-    """`text` with every control character shown as an escape: what is echoed must not drive the terminal."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode("ascii") for char in text
-    )
-
-
 def train_config(given: Given) -> TrainConfig:
     """The checked config of what was given. A `ConfigError` says where a refused value came from."""
     try:
@@ -384,7 +376,6 @@ __all__ = [
     "MAX_BYTES",
     "MAX_WARNINGS",
     "ConfigFile",
-    "printable",
     "read_config_file",
     "resolve_arguments",
     "train_config",

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lossgap.errors import ConfigError
-from lossgap.settings import did_you_mean, one_line
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line
 
 
 def shakespeare_char() -> dict[str, object]:

@@ -22,7 +22,7 @@ from lossgap.errors import CheckpointError, ConfigError
 from lossgap.generation import generate
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.machine import resolve_device, resolve_dtype
-from lossgap.settings import one_line, short
+from lossgap.strangers import one_line, short
 from lossgap.training import checkpoint as checkpoints
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.draws import NanoGPTDraws

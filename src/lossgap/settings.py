@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lossgap.errors import ConfigError
+from lossgap.strangers import one_line, short
 
 T = TypeVar("T")
 
@@ -122,21 +123,6 @@ def _setting_of(field: dataclasses.Field[Any], annotation: Any) -> Setting:
 
 # ---------------------------------------------------------------------------------------------
 # Words for messages
-
-
-def one_line(text: str, limit: int = 200) -> str:
-    """`text`, cut to `limit` characters; its repr if it does not print on one line, as a file name may not."""
-    cut = text if len(text) <= limit else text[: limit - 3] + "..."
-    return cut if cut.isprintable() and cut else repr(cut)
-
-
-def short(value: object, limit: int = 60) -> str:
-    """The repr of `value`, cut to `limit` characters, for a message of one line."""
-    try:
-        text = repr(value)
-    except ValueError:  # an int of more digits than Python converts
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def nearest(word: str, words: Iterable[str], limit: int = 3) -> list[str]:

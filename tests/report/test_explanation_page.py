@@ -24,7 +24,7 @@ from lossgap.attribution.explanation import At, Explanation
 from lossgap.errors import LossgapError
 from lossgap.report import arm_curves, chart, division, embed, experiment, explanation_page, waterfall
 from lossgap.report.curves import POINTS
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 from report import explained
 from report.explained import explanation
 from report.hostile import HOSTILE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lossgap.report import chart, embed, explanation_page, waterfall
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 from report import explained
 from report.browser import Browser, Page, find
 from report.explained import explanation

@@ -17,7 +17,7 @@ from lossgap.attribution.factor import NotSwitched
 from lossgap.attribution.price import Price, ShapeTiming
 from lossgap.duration import duration
 from lossgap.report import division, experiment, explanation_text
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 from report import explained
 from report.explained import explanation, price
 from report.hostile import HOSTILE

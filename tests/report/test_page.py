@@ -21,8 +21,8 @@ from lossgap.comparison.rules import Pair, Result, Rule, cause, remark, ruled_ou
 from lossgap.comparison.verdict import judge
 from lossgap.errors import LossgapError
 from lossgap.report import embed, like_for_like, page, table
-from lossgap.report.words import visible
 from lossgap.runs.run import Inferred, Note, NotUnderstood, Run
+from lossgap.strangers import visible
 from report.hostile import HOSTILE
 
 GOLD = Path(__file__).parents[1] / "golden" / "comparison_page.html"

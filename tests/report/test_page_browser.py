@@ -15,7 +15,7 @@ from comparison import made
 
 from lossgap.comparison import compare
 from lossgap.report import chart, curves, embed, page
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 from report.browser import Browser, Page, find
 from report.hostile import HOSTILE
 from report.test_page import comparison

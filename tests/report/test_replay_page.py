@@ -16,7 +16,7 @@ from lossgap.errors import LossgapError
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Steps
 from lossgap.report import chart, replay_chart, replay_page
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 from report.hostile import HOSTILE
 from report.replayed import CASES, check, envelope, hostile, replay
 from report.test_page import blocks, tags

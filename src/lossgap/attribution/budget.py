@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lossgap.errors import ConfigError
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 Unit = Literal["seconds", "runs", "flops"]
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}

@@ -8,7 +8,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.config import TrainConfig, describe
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import ConfigError, CorpusError
-from lossgap.settings import short
+from lossgap.strangers import short
 
 RECIPE = ("preset", "config")
 """Formats in which a setting that is not given is at its default."""

@@ -49,7 +49,7 @@ from lossgap.corpus.cache import cache_folder
 from lossgap.errors import ConfigError
 from lossgap.machine.device import resolve_device
 from lossgap.runs.run import Run
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 ALIGNMENTS: tuple[At, ...] = ("last", "best")
 Executors = Callable[[Path, int], Executor]

@@ -23,7 +23,8 @@ from typing import Literal
 
 from lossgap.config import FACTORS, TrainConfig, describe
 from lossgap.errors import ConfigError
-from lossgap.settings import did_you_mean, one_line, short
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line, short
 
 Coordinates = Literal["iterations", "tokens"]
 COORDINATES: tuple[Coordinates, ...] = ("iterations", "tokens")

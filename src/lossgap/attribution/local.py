@@ -22,7 +22,7 @@ from typing import Final
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.executor import Done, Executor
 from lossgap.errors import LossgapError
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 _HARMLESS: Final = (None, "not-finite")
 """Ends of an arm that tell nothing of its worker's health."""

@@ -31,7 +31,8 @@ from lossgap.evaluation.windows import Windows, same_tokens
 from lossgap.runs.lock import FolderLock
 from lossgap.runs.run import Run, read_run
 from lossgap.runs.run_json import replace_file
-from lossgap.settings import one_line, settings_of
+from lossgap.settings import settings_of
+from lossgap.strangers import one_line
 
 RESULT = "result.json"
 MOST_BYTES = 1 << 20

@@ -31,7 +31,7 @@ from lossgap.attribution.executor import Done, Executor, Failure
 from lossgap.corpus.cache import cache_folder
 from lossgap.errors import ConfigError
 from lossgap.runs.values import as_mapping, as_text
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Executors

@@ -12,7 +12,7 @@ import re
 from lossgap.attribution.explanation import Scale
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 STEPS = ((1, 1), (2, 1), (4, 1), (4, 2), (8, 2), (16, 2), (8, 4), (16, 4), (32, 4), (16, 8), (32, 8), (64, 8))
 """(iterations, shape) divisors, from the true scale down: `--scale=auto` takes the first that fits the budget."""

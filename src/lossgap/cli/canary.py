@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(rendered.text(found))
     else:
-        from rich.console import Console
+        from lossgap.report.terminal import Terminal
 
-        rendered.show(found, Console() if sys.stdout.isatty() else Console(width=100))
+        rendered.show(found, Terminal() if sys.stdout.isatty() else Terminal(width=100))
     return 2 if found.faults else 0

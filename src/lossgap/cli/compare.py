@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, one_line, parse_arguments, setting
+from lossgap.settings import Given, build, parse_arguments, setting
+from lossgap.strangers import one_line
 
 if TYPE_CHECKING:
     from lossgap.comparison import Comparison
@@ -136,12 +137,11 @@ def _render(comparisons: tuple[Comparison, ...], options: Options) -> None:
 
         print(document.text(comparisons))
     else:
-        from rich.console import Console
-
         from lossgap.report import text
+        from lossgap.report.terminal import Terminal
 
         # A pipe or file has no width of its own: 100 columns can be read and keep most rows on one line.
-        text.show(comparisons, Console() if sys.stdout.isatty() else Console(width=100))
+        text.show(comparisons, Terminal() if sys.stdout.isatty() else Terminal(width=100))
     _write_files(comparisons, options)
 
 

@@ -40,11 +40,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _against_the_gpu_recipe(run: Path) -> None:
     """The comparison with the published figures of an RTX 4070 Ti: in short here, in full on the page."""
-    from rich.console import Console
-
     from lossgap.comparison import compare
     from lossgap.report import page, text
+    from lossgap.report.terminal import Terminal
 
     found = compare(run, GPU_FIGURES)
-    text.show_short(found, Console())
+    text.show_short(found, Terminal())
     page.write((found,), run / PAGE)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from lossgap.cli.compare import load, parted
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, one_line, parse_arguments, setting
+from lossgap.settings import Given, build, parse_arguments, setting
+from lossgap.strangers import one_line
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Prepared
@@ -191,12 +192,11 @@ def _prepare(given: Given, runs: Sequence[Run], options: Options, regroup: dict[
 
 def _wanted(prepared: Prepared, options: Options) -> bool:
     """Show the price; whether to go on."""
-    from rich.console import Console
-
     from lossgap.report import explanation_text
+    from lossgap.report.terminal import Terminal
 
     explanation_text.show_price(
-        prepared.price, Console(stderr=options.json, width=None if sys.stdout.isatty() else 100)
+        prepared.price, Terminal(stderr=options.json, width=None if sys.stdout.isatty() else 100)
     )
     if options.dry_run:
         return False
@@ -225,11 +225,10 @@ def _render(explanation: Explanation, options: Options) -> None:
 
         print(explanation_document.text(explanation))
     else:
-        from rich.console import Console
-
         from lossgap.report import explanation_text
+        from lossgap.report.terminal import Terminal
 
-        explanation_text.show(explanation, Console() if sys.stdout.isatty() else Console(width=100))
+        explanation_text.show(explanation, Terminal() if sys.stdout.isatty() else Terminal(width=100))
     if options.html:
         from lossgap.report import explanation_page
 

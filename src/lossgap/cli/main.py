@@ -14,6 +14,7 @@ from importlib import import_module
 
 from lossgap.errors import ConfigError, LossgapError, LossgapWarning
 from lossgap.settings import did_you_mean
+from lossgap.strangers import guarded, visible
 from lossgap.version import __version__
 
 COMMANDS = {
@@ -36,10 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Under torchrun each process has the same settings to warn of: the first one does.
     first = os.environ.get("RANK", "0") == "0"
     warnings.simplefilter("always" if first else "ignore", LossgapWarning)
+    with guarded():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: list[str]) -> int:
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        return _dispatch(argv)
     except LossgapError as error:
-        print(f"lossgap: error: {error} [{error.slug}]", file=sys.stderr)
+        print(f"lossgap: error: {visible(str(error))} [{error.slug}]", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -89,6 +95,6 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if isinstance(message, LossgapWarning):
-        print(f"lossgap: warning: {message} [{message.slug}]", file=sys.stderr)
+        print(f"lossgap: warning: {visible(str(message))} [{message.slug}]", file=sys.stderr)
     else:
         print(f"{filename}:{lineno}: {category.__name__}: {message}", file=sys.stderr)

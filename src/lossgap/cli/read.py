@@ -11,13 +11,14 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from lossgap.config_file import printable
 from lossgap.errors import ConfigError
+from lossgap.report.terminal import Terminal
 from lossgap.runs.readers.detect import FORMATS
 from lossgap.runs.readers.source import load_runs
 from lossgap.runs.run import Run
 from lossgap.runs.run_json import plain
-from lossgap.settings import build, one_line, parse_arguments, setting
+from lossgap.settings import build, parse_arguments, setting
+from lossgap.strangers import LAYOUT, one_line, visible
 
 SCHEMA = "lossgap.read/1"
 ITER_METRICS = ("loss", "lr", "grad_norm", "tokens", "seconds", "ms", "mfu")
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(document(given.positionals[0], runs), allow_nan=False))
     else:
-        console = Console()
+        console = Terminal()
         for run in runs:
             _show(console, run, len(runs))
     return 0
@@ -250,4 +251,4 @@ def _lines(lines: Sequence[int]) -> str:
 
 def _say(console: Console, line: str) -> None:
     """A line for people: foreign text is neither markup nor control codes."""
-    console.print(printable(line.replace("\n", " ")), markup=False, highlight=False, soft_wrap=True)
+    console.print(visible(line.replace("\n", " "), LAYOUT), soft_wrap=True)

@@ -92,11 +92,10 @@ def _render(found: Replay, options: Options) -> None:
 
         print(replay_document.text(found))
     else:
-        from rich.console import Console
-
         from lossgap.report import replay_text
+        from lossgap.report.terminal import Terminal
 
-        replay_text.show(found, Console() if sys.stdout.isatty() else Console(width=120))
+        replay_text.show(found, Terminal() if sys.stdout.isatty() else Terminal(width=120))
     if options.html:
         from lossgap.report import replay_page
 

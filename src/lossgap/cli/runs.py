@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lossgap.errors import ConfigError
+from lossgap.report.terminal import Terminal
 from lossgap.runs.listing import RunSummary, list_runs
 from lossgap.settings import build, parse_arguments, setting
+from lossgap.strangers import shown, visible
 
 SCHEMA = "lossgap.runs/1"
 
@@ -50,9 +51,9 @@ def main(argv: Sequence[str]) -> int:
             )
         )
     elif not found:
-        print(f"no runs in {folder}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
+        print(f"no runs in {shown(folder)}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
     else:
-        Console().print(_table(found))
+        Terminal().print(_table(found))
     return 0
 
 
@@ -74,7 +75,7 @@ def _table(found: Sequence[RunSummary]) -> Table:
             (run.created or "?")[:16].replace("T", " "),
         )
         # Text: what a stranger's record holds is shown, never read as markup.
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     return table
 
 

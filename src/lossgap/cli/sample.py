@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lossgap.errors import ConfigError, warn
-from lossgap.settings import build, parse_arguments, setting, settings_of, short
+from lossgap.settings import build, parse_arguments, setting, settings_of
+from lossgap.strangers import LAYOUT, short, unguarded, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,17 +115,18 @@ def _print_document(options: Options, prompt: str, samplers: Sequence[Sampler], 
 
 
 def _print_columns(samplers: Sequence[Sampler], texts: Sequence[Iterator[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from lossgap.report.terminal import Terminal
+
+    console = Terminal()
     for row in zip(*texts, strict=True):
         table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
         for sampler in samplers:
-            table.add_column(Text(_visible(_heading(sampler))), ratio=1, overflow="fold")
+            table.add_column(Text(visible(_heading(sampler))), ratio=1, overflow="fold")
         # Text: what a model says is shown, never read as markup.
-        table.add_row(*(Text(_visible(text)) for text in row))
+        table.add_row(*(Text(visible(text, LAYOUT)) for text in row))
         console.print(table)
         console.rule(style="dim")
 
@@ -135,21 +137,16 @@ def _heading(sampler: Sampler) -> str:
 
 def _terminal_width() -> int:
     """Columns of the terminal on standard output; 0 if that is none."""
-    from rich.console import Console
+    from lossgap.report.terminal import Terminal
 
-    return Console().width if sys.stdout.isatty() else 0
+    return Terminal().width if sys.stdout.isatty() else 0
 
 
 def _print(text: str) -> None:
     """A text as it is to a pipe, with control characters made visible on a terminal."""
     encoding = sys.stdout.encoding or "utf-8"
-    shown = _visible(text) if sys.stdout.isatty() else text
-    print(shown.encode(encoding, "backslashreplace").decode(encoding))
-
-
-def _visible(text: str) -> str:
-    """`text` with what is not printable escaped: a vocabulary may hold the escape sequences of a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+    shown = visible(text, LAYOUT) if sys.stdout.isatty() else text
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), file=unguarded(sys.stdout))
 
 
 def help_text() -> str:

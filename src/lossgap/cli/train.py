@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 from lossgap.config import describe
 from lossgap.config_file import resolve_arguments
 from lossgap.presets import describe_presets
-from lossgap.settings import Given, short
+from lossgap.settings import Given
+from lossgap.strangers import short
 
 if TYPE_CHECKING:
     from lossgap.training.progress import Progress
@@ -51,11 +52,10 @@ def _given(argv: Sequence[str]) -> Given:
 
 def progress_on(stream: TextIO) -> Progress:
     """A live bar where `stream` is a terminal that can draw one, else nanoGPT's lines."""
-    from rich.console import Console
-
+    from lossgap.report.terminal import Terminal
     from lossgap.training.progress import Lines, Live
 
-    console = Console(file=stream)
+    console = Terminal(file=stream)
     return Live(console) if stream.isatty() and not console.is_dumb_terminal else Lines(stream)
 
 

@@ -41,7 +41,7 @@ from lossgap.comparison.stated import Stated, whole
 from lossgap.runs.readers.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.runs.run import Run
 from lossgap.runs.values import as_float, as_int, as_text
-from lossgap.settings import short
+from lossgap.strangers import short
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.recorded import Recorded
 from lossgap.runs.values import as_float, as_text
-from lossgap.settings import short
+from lossgap.strangers import short
 
 T = TypeVar("T")
 

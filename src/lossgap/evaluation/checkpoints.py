@@ -19,8 +19,7 @@ from lossgap.comparison.metric import Metric
 from lossgap.comparison.reevaluation import Which
 from lossgap.errors import CheckpointError
 from lossgap.runs.run import Run
-from lossgap.runs.run_json import shown
-from lossgap.settings import one_line
+from lossgap.strangers import one_line, shown
 
 if TYPE_CHECKING:
     from lossgap.gpt import GPT

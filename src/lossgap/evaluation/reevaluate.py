@@ -30,8 +30,7 @@ from lossgap.corpus import Corpus, Tokenizer, Tokens, open_corpus, token_window
 from lossgap.errors import CorpusError
 from lossgap.evaluation.checkpoints import Loaded, State, check, states
 from lossgap.evaluation.windows import Laid, Windows, same_text, same_tokens, token_text
-from lossgap.runs.run_json import shown
-from lossgap.settings import one_line
+from lossgap.strangers import one_line, shown
 
 if TYPE_CHECKING:
     from lossgap.gpt import GPT

@@ -34,7 +34,8 @@ from lossgap.gpt import GPTConfig
 from lossgap.parity.evidence import Item
 from lossgap.parity.stretch import Job, Moment
 from lossgap.random import Split
-from lossgap.runs.run_json import open_data, plain, replace_file, shown
+from lossgap.runs.run_json import open_data, plain, replace_file
+from lossgap.strangers import shown
 from lossgap.version import __version__
 
 SCHEMA = "lossgap.bundle/1"

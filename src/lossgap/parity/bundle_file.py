@@ -33,7 +33,8 @@ from lossgap.parity.rounding import PRECISION, Arithmetic
 from lossgap.parity.sketch import WIDTH
 from lossgap.parity.stretch import Moment
 from lossgap.random import Split
-from lossgap.runs.run_json import open_data, shown
+from lossgap.runs.run_json import open_data
+from lossgap.strangers import shown
 from lossgap.training.numerics import DTYPES, MOST_THREADS, Numerics
 
 MAX_BYTES = 32 * 1024**3

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from lossgap.report.document import with_why
-from lossgap.report.words import visible
 from lossgap.runs.run_json import plain
+from lossgap.strangers import visible
 from lossgap.version import __version__
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def show(found: Canary, console: Console) -> None:
         error = "not finite" if check.error is None else f"{check.error:.1e}"
         said = "ok" if check.is_ok else "OUT OF BOUNDS" if check.of_run else "out of bounds, not of this run"
         cells = (check.operation, check.shape, check.output, error, f"{check.allowed:.1e}", said)
-        table.add_row(*(Text(cell) for cell in cells), style="" if check.is_ok else "bold red")
+        table.add_row(*(Text(visible(cell)) for cell in cells), style="" if check.is_ok else "bold red")
     console.print(table)
     for check in (*found.faults, *found.traps):
-        console.print(Text(f"out of bounds: {check.words()}"))
+        console.print(Text(visible(f"out of bounds: {check.words()}")))
     for note in found.notes:
         console.print(Text(visible(note), style="dim"))
     verdict = "an operation of this run is out of bounds" if found.faults else "all operations of the run within bounds"

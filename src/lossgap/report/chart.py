@@ -22,8 +22,7 @@ from lossgap.comparison.scales import Name
 from lossgap.errors import LossgapError
 from lossgap.report.curves import SIDES, Curves, Line, Mark, curves
 from lossgap.report.output import put
-from lossgap.report.words import visible
-from lossgap.settings import one_line, short
+from lossgap.strangers import one_line, short, visible
 
 Json = dict[str, object]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lossgap.attribution.explanation import Contribution, Division, Explanation, Interval, Quantity, Scale
 from lossgap.comparison.reevaluation import signed
 from lossgap.comparison.verdict import Word
-from lossgap.settings import one_line, short
+from lossgap.strangers import one_line, short
 
 MARK = "†"
 """Follows every number of an experiment that is smaller than the runs."""

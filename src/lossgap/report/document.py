@@ -22,7 +22,7 @@ from lossgap.comparison.reevaluation import Difference, Like, Reevaluation, Side
 from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.scales import NAMES
 from lossgap.runs.run_json import plain
-from lossgap.settings import short
+from lossgap.strangers import short
 from lossgap.version import __version__
 
 SCHEMA = "lossgap.comparison/1"

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lossgap.attribution.gather import Ended
 from lossgap.attribution.price import Price
 from lossgap.duration import duration
-from lossgap.report.words import visible
+from lossgap.report.terminal import Terminal
+from lossgap.strangers import visible
 
 TENTHS = 10
 
@@ -22,7 +23,7 @@ class ExperimentProgress:
 
     def __init__(self, price: Price, console: Console | None = None) -> None:
         self.price = price
-        self.console = console or Console(stderr=True)
+        self.console = console or Terminal(stderr=True)
         self._start = time.monotonic()
         self._first: int | None = None
         self._tenth = -1

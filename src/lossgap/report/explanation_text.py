@@ -18,7 +18,7 @@ from lossgap.report import experiment, words
 from lossgap.report.division import Row
 from lossgap.report.price_text import show_price
 from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, labelled, plain_table
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 
 __all__ = ["show", "show_price"]
 

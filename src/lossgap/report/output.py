@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lossgap.errors import LossgapError
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 
 def put(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from lossgap.report import words
 from lossgap.report.division import MARK, UNIT, changes, scale_words
 from lossgap.report.experiment import design_words, scale_lines, several
 from lossgap.report.terminal import heading, indented, labelled, plain_table
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 
 INDENT = 3
 SHAPES = 6

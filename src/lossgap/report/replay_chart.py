@@ -16,8 +16,7 @@ from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Check
 from lossgap.report import chart, replay_words
 from lossgap.report.output import put
-from lossgap.report.words import visible
-from lossgap.settings import one_line
+from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
 

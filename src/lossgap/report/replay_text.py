@@ -7,7 +7,7 @@ from rich.text import Text
 
 from lossgap.parity.replay_result import Replay
 from lossgap.report import replay_words, terminal, words
-from lossgap.report.words import visible
+from lossgap.strangers import visible
 
 LAYERS = 8
 """Layers in the table; `--json` has all."""

@@ -13,7 +13,8 @@ from functools import cache
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lossgap.report import embed, words
+from lossgap.report import embed
+from lossgap.strangers import visible
 from lossgap.version import __version__
 
 
@@ -57,4 +58,4 @@ def _templates() -> Environment:
 
 def _shown(value: object) -> object:
     """What a template shows of a value: text with unprintable characters made visible."""
-    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

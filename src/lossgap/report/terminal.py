@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import IO, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from lossgap.report.words import visible
+from lossgap.strangers import LAYOUT, unguarded, visible
 
 VERDICT_STYLES = {
     "different": "bold red",
@@ -17,6 +19,36 @@ VERDICT_STYLES = {
     "inconclusive": "bold yellow",
     "not-comparable": "bold",
 }
+
+
+class Terminal(Console):
+    """The console of every command: text is neither markup nor an escape sequence, whoever wrote it.
+
+    `width` is for what is no terminal; None leaves it to rich.
+    """
+
+    def __init__(
+        self, *, width: int | None = None, file: IO[str] | None = None, stderr: bool = False, record: bool = False
+    ) -> None:
+        super().__init__(
+            width=width, file=file, stderr=stderr, record=record, markup=False, highlight=False, emoji=False
+        )
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Each piece of text made visible; what rich itself says to the terminal (a cursor that moves) stays."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else visible(segment.text, LAYOUT)
+            yield segment if text is segment.text else Segment(text, segment.style)
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream below the guard, since colours are escape sequences."""
+        return unguarded(cast(TextIO, super().file))
+
+    @file.setter
+    def file(self, stream: IO[str]) -> None:
+        """Write to `stream` from now on."""
+        self._file = stream
 
 
 def heading(console: Console, text: str, dim: str = "") -> None:

@@ -19,8 +19,8 @@ from lossgap.comparison.rules import Finding
 from lossgap.report import like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
 from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, plain_table
-from lossgap.report.words import visible
 from lossgap.runs.run import Run
+from lossgap.strangers import visible
 
 
 def show(comparisons: Sequence[Comparison], console: Console) -> None:

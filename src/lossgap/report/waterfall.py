@@ -21,8 +21,7 @@ from lossgap.errors import LossgapError
 from lossgap.report import chart
 from lossgap.report.division import TITLES, alike, amount, contribution_rows, mark, scale_words
 from lossgap.report.output import put
-from lossgap.report.words import visible
-from lossgap.settings import one_line
+from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
 Kind = Literal["control", "test", "lower", "higher"]

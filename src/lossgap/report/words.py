@@ -6,7 +6,7 @@ from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import Setting
 from lossgap.report.table import INFERRED
 from lossgap.runs.run import Run
-from lossgap.settings import short
+from lossgap.strangers import short
 
 WORDS = {
     "different": "different: there is a gap beyond the noise",
@@ -67,8 +67,3 @@ def value(item: Setting, side: str) -> str:
 def sentence(text: str) -> str:
     """`text` with a capital and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
-
-
-def visible(text: str) -> str:
-    """`text` with what is not printable escaped: a log may hold the escape sequences of a terminal."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -12,7 +12,7 @@ from typing import Self
 from lossgap.errors import RunFolderError
 from lossgap.runs.listing import RunSummary, list_runs, summarise
 from lossgap.runs.lock import FolderLock, in_use, is_locked, unusable
-from lossgap.runs.run_json import shown
+from lossgap.strangers import shown
 
 __all__ = ["OutDir", "RunSummary", "list_runs", "prepare_out_dir", "summarise"]
 

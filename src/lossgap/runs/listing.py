@@ -11,9 +11,10 @@ from typing import cast
 
 from lossgap.errors import RunFolderError
 from lossgap.runs import rows
-from lossgap.runs.run_json import METRICS_FILE, RUN_FILE, metrics_unreadable, open_data, read_run_json, shown
+from lossgap.runs.run_json import METRICS_FILE, RUN_FILE, metrics_unreadable, open_data, read_run_json
 from lossgap.runs.status import true_status
 from lossgap.runs.values import as_float, as_int, as_mapping, as_text
+from lossgap.strangers import shown
 
 MAX_LEVELS = 3
 _LAST_LINES = 8

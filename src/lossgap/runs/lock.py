@@ -17,7 +17,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from lossgap.errors import RunFolderError, warn
-from lossgap.runs.run_json import shown
+from lossgap.strangers import shown
 
 try:
     import fcntl

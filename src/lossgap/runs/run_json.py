@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from lossgap.errors import RunFolderError
+from lossgap.strangers import shown
 
 SCHEMA = "lossgap.run/1"
 RUN_FILE = "run.json"
@@ -30,12 +31,6 @@ MAX_DEPTH = 64
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ_FILE = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path for a message: as it is if it prints on one line, else quoted with escapes."""
-    text = os.fspath(path)
-    return text if text.isprintable() else ascii(text)
 
 
 def plain(value: object) -> object:

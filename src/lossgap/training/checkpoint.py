@@ -29,7 +29,8 @@ from torch import Tensor
 from lossgap.config import TrainConfig
 from lossgap.errors import CheckpointError, RunFolderError, TrainingError
 from lossgap.gpt import GPT
-from lossgap.runs.run_json import replace_file, shown, sync_folder
+from lossgap.runs.run_json import replace_file, sync_folder
+from lossgap.strangers import shown
 from lossgap.training import optimizer as optimizers
 from lossgap.training.verification import check_archive, check_parts, check_tree, digest
 

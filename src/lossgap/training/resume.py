@@ -15,9 +15,10 @@ from lossgap.config_file import train_config
 from lossgap.corpus import Corpus
 from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
 from lossgap.gpt import GPT
-from lossgap.runs.run_json import read_run_json, shown
+from lossgap.runs.run_json import read_run_json
 from lossgap.runs.values import as_mapping
 from lossgap.settings import Given, settings_of
+from lossgap.strangers import shown
 from lossgap.training import checkpoint
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.draws import Draws

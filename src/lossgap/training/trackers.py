@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, warn
+from lossgap.strangers import trusted
 
 Values = Mapping[str, float]
 Failures = tuple[type[Exception], ...]
@@ -96,7 +97,8 @@ class Watched:
         if self.tracker is None:
             return
         try:
-            self.tracker.close()
+            with trusted():
+                self.tracker.close()
         except self.failures as error:
             self._lost("at the end", error)
 
@@ -134,7 +136,8 @@ def open_trackers(config: TrainConfig, folder: Path, iteration: int | None = Non
             continue
         failures = _failures(name)
         try:
-            trackers.append(Watched(make(), name, failures))
+            with trusted():
+                trackers.append(Watched(make(), name, failures))
         except failures as error:
             for opened in trackers:
                 opened.close()

@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 from lossgap.attribution.foreign import launcher
 from lossgap.errors import ConfigError
-from lossgap.settings import did_you_mean, one_line, short
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line, short
 
 OVERRIDES: Final = "{overrides}"
 OUT_DIR: Final = "{out_dir}"

@@ -34,7 +34,7 @@ from lossgap.runs.readers import detect
 from lossgap.runs.readers.base import NO, Source
 from lossgap.runs.readers.source import load_run
 from lossgap.runs.run import Run
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 WEIGHTS: Final = frozenset({".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".new"})
 """Files that are removed after the evaluation."""

@@ -21,7 +21,8 @@ from lossgap.attribution.arm import Measurement
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.errors import ConfigError, MachineError
 from lossgap.machine.device import resolve_device
-from lossgap.settings import accept, one_line, settings_of, short
+from lossgap.settings import accept, settings_of
+from lossgap.strangers import one_line, short
 
 NANOGPT: Final = "nanogpt"
 FORM: Final = "--{key}={value}"

@@ -21,7 +21,7 @@ from typing import Final
 from lossgap.attribution.executor import Failure
 from lossgap.attribution.foreign import supervisor
 from lossgap.runs.readers import text as decoding
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 MOST_LOG_BYTES: Final = 2 << 30
 """A log that grows beyond this ends its arm: a trainer that prints without end must not fill the disk."""

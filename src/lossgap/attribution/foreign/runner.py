@@ -35,7 +35,7 @@ from lossgap.corpus.cache import cache_folder
 from lossgap.corpus.dataset import tokens_fingerprint
 from lossgap.errors import ConfigError, CorpusError, LossgapError, LossgapWarning
 from lossgap.runs.readers import detect
-from lossgap.settings import short
+from lossgap.strangers import short
 
 MOST_FILES: Final = 2000
 MOST_FILE_BYTES: Final = 4 << 20

@@ -17,7 +17,7 @@ from lossgap.comparison.findings.chance import (
     times,
 )
 from lossgap.comparison.rules import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
-from lossgap.settings import short
+from lossgap.strangers import short
 
 LARGEST = 0.02
 """Nats: no gap between healthy runs that differ in numerics alone is known to be larger."""

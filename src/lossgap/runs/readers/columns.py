@@ -18,7 +18,8 @@ import numpy as np
 from lossgap.runs.readers.base import Number, Series, SourceError, decimals
 from lossgap.runs.readers.metric_names import ASKED, EVAL_ROLES, Meaning, Role, Split, clean_name, meaning
 from lossgap.runs.run import Kind
-from lossgap.settings import did_you_mean, one_line
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line
 
 _FULL_PRECISION: Final = 8
 """More decimals than this are the whole number, not a rounded one."""

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import cast
 
 from lossgap.runs.readers.base import NO, Reader, Source, SourceError
-from lossgap.runs.run_json import shown
-from lossgap.settings import did_you_mean, one_line
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line, shown
 
 FORMATS: dict[str, str] = {
     # name: module in lossgap.runs.readers.formats, whose READER it is. At equal scores the earlier one reads.

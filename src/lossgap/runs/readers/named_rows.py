@@ -25,7 +25,8 @@ from lossgap.runs.readers.metric_names import ASKED, EVAL_ROLES, ITER_ROLES, Rol
 from lossgap.runs.readers.setting_names import say_all
 from lossgap.runs.readers.thinning import thin
 from lossgap.runs.run import Run
-from lossgap.settings import did_you_mean, one_line
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line
 
 _DIGITS = frozenset("0123456789")
 _PLAIN = _DIGITS | set(".eE+-")

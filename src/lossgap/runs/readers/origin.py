@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from lossgap.errors import LossgapError
 from lossgap.runs.readers import text as decoding
-from lossgap.runs.run_json import open_data, shown
+from lossgap.runs.run_json import open_data
+from lossgap.strangers import shown
 
 HEAD_BYTES = 1 << 16
 LATER_BYTES = 1 << 14

@@ -28,8 +28,8 @@ from lossgap.runs.readers.inference import infer
 from lossgap.runs.readers.origin import MAX_ITER_ROWS
 from lossgap.runs.readers.statements import plain
 from lossgap.runs.run import OTHER_COLUMNS, Run
-from lossgap.runs.run_json import shown
-from lossgap.settings import did_you_mean, one_line, read_text, settings_of
+from lossgap.settings import did_you_mean, read_text, settings_of
+from lossgap.strangers import one_line, shown
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 STDIN_LIMIT = 4 << 30

@@ -33,7 +33,8 @@ from collections.abc import Mapping
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, RunBuilder, Series, Source, SourceError, number
 from lossgap.runs.readers.statements import plain
 from lossgap.runs.run import Run
-from lossgap.settings import did_you_mean, one_line, short
+from lossgap.settings import did_you_mean
+from lossgap.strangers import one_line, short
 
 TEXTS = ("name", "device", "source")
 EVAL = ("iteration", "train_loss", "val_loss")

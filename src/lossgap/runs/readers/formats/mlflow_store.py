@@ -25,7 +25,7 @@ from lossgap.runs.readers.formats.lightning import read_yaml
 from lossgap.runs.readers.metric_names import Role, clean_name
 from lossgap.runs.readers.named_rows import NamedRows
 from lossgap.runs.readers.setting_names import typed
-from lossgap.runs.run_json import shown
+from lossgap.strangers import shown
 
 SQLITE: Final = b"SQLite format 3\0"
 DATABASE: Final = "mlflow.db"

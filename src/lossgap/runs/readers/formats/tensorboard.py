@@ -25,7 +25,7 @@ from lossgap.runs.readers.stores import protobuf
 from lossgap.runs.readers.stores.protobuf import WireError
 from lossgap.runs.readers.stores.tfrecord import masked_crc, records
 from lossgap.runs.run import Kind
-from lossgap.runs.run_json import shown
+from lossgap.strangers import shown
 
 MARK: Final = "tfevents"
 MAX_FILES: Final = 500

@@ -36,7 +36,7 @@ from lossgap.runs.readers.stores.wandb_records import (
     inner,
     items,
 )
-from lossgap.runs.run_json import shown
+from lossgap.strangers import shown
 
 MAX_RUNS: Final = 200
 MAX_JSON: Final = 16 << 20
