@@ -19,7 +19,7 @@ from runs.example import eval_row, iter_row, new_record
 
 from lossgap.cli.main import main
 from lossgap.report.terminal import Terminal
-from lossgap.strangers import LAYOUT, guarded, one_line, short, shown, visible, whole
+from lossgap.strangers import LAYOUT, guarded, one_line, short, shown, visible
 
 SOURCES = sorted(Path(__file__).parents[1].joinpath("src", "lossgap").rglob("*.py"))
 DRIVES = "\x1b[2J\x1b]0;owned\x07\x9b31m\x00\u202e\u2028\r\x08"
@@ -49,26 +49,6 @@ def test_short_stands_what_has_no_repr() -> None:
         deep = [deep]
     assert short(deep) == "a very large list"
     assert short(10**5000) == "a very large int"
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("7", 7),
-        (" -12 ", -12),
-        ("+3", 3),
-        ("9" * 18, 10**18 - 1),
-        ("9" * 19, None),
-        ("1" * 10_000, None),
-        ("٣", None),
-        ("1_0", None),
-        ("", None),
-        ("1.0", None),
-        ("- 1", None),
-    ],
-)
-def test_whole(text: str, number: int | None) -> None:
-    assert whole(text) == number
 
 
 def test_the_guard_lets_nothing_through_and_goes_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,6 @@ makes each piece of text visible before it colours it.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -18,9 +17,6 @@ from typing import TextIO, cast
 
 LAYOUT = "\n\t"
 """What a text of several lines may keep."""
-MAX_DIGITS = 4_300
-"""Digits that Python converts to an int by default: longer ones cost time that grows with the square."""
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -49,16 +45,6 @@ def short(value: object, limit: int = 60) -> str:
     except (ValueError, RecursionError):  # an int of more digits than Python converts; lists in lists without end
         return f"a very large {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def whole(text: str) -> int | None:
-    """The int that `text` writes in ASCII digits, None if it writes none of at most 18 digits.
-
-    `int()` raises ValueError beyond 4,300 digits, takes other scripts' digits and underscores, and a number that
-    fits no 64-bit column is no iteration of anything.
-    """
-    text = text.strip()
-    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 class _Guard:
