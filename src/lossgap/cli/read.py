@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import polars as pl
 from rich.console import Console
 
 from lossgap.errors import ConfigError
+from lossgap.report.read_document import SCHEMA, document
+from lossgap.runs.metric_summary import MetricPoint, metric_summaries
 from lossgap.report.terminal import Terminal
 from lossgap.runs.readers.detect import FORMATS
 from lossgap.runs.readers.source import load_runs
+from lossgap.runs.reading import Reading
 from lossgap.runs.run import Run
-from lossgap.runs.run_json import plain
 from lossgap.settings import build, parse_arguments, setting
 from lossgap.strangers import LAYOUT, one_line, visible
 
-SCHEMA = "lossgap.read/1"
-ITER_METRICS = ("loss", "lr", "grad_norm", "tokens", "seconds", "ms", "mfu")
-EVAL_METRICS = ("train_loss", "val_loss", "val_bpb", "train_se", "val_se")
-SMALLEST_IS_BEST = ("loss", "bpb", "ppl", "perplexity")
 SHOWN_NOTES = 20
 
 USAGE = f"""usage: lossgap read RUN [--key=value ...]
@@ -75,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         max_iter_rows=options.max_iter_rows,
     )
     if options.json:
-        print(json.dumps(document(given.positionals[0], runs), allow_nan=False))
+        print(json.dumps(document(Reading(source=given.positionals[0], runs=tuple(runs))), allow_nan=False))
     else:
         console = Terminal()
         for run in runs:
@@ -96,82 +92,6 @@ def parse_columns(text: str) -> dict[str, str]:
     return found
 
 
-def document(source: str, runs: Sequence[Run]) -> dict[str, object]:
-    """The JSON document of `lossgap read --json`."""
-    return {"schema": SCHEMA, "source": _text(source), "format": runs[0].format, "runs": [_run(run) for run in runs]}
-
-
-def _run(run: Run) -> dict[str, object]:
-    found = {
-        "number": run.number,
-        "name": run.name,
-        "format": run.format,
-        "status": run.status,
-        "device": run.device,
-        "metrics": dict(metrics(run)),
-        "config": run.config,
-        "config_sources": run.config_sources,
-        "inferred": [asdict(item) for item in run.inferred],
-        "tokens_per_iter": run.tokens_per_iter,
-        "parameters": run.parameters,
-        "corpus": run.corpus,
-        "seams": run.seams,
-        "not_understood": asdict(run.not_understood),
-        "damaged": run.damaged_lines,
-        "thinned": asdict(run.thinned) if run.thinned else None,
-        "notes": [asdict(note) for note in run.notes],
-    }
-    return _clean(plain(found))  # type: ignore[return-value]  # a dict stays one
-
-
-def _clean(value: object) -> object:
-    """Texts that can be encoded: names come from strangers."""
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, dict):
-        return {_text(key): _clean(item) for key, item in value.items()}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
-
-
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def metrics(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`iters.loss`, `evals.val_loss`, `others.NAME`: first, last, best, lowest, highest, count and what they mean."""
-    for table, frame, names in (("iters", run.iters, ITER_METRICS), ("evals", run.evals, EVAL_METRICS)):
-        for name in names:
-            yield from _metric(run, f"{table}.{name}", frame.select("iter", "line", value=pl.col(name)))
-    for (name,), frame in run.others.group_by(["metric"], maintain_order=True):
-        yield from _metric(run, f"others.{name}", frame.select("iter", "line", "value"))
-
-
-def _metric(run: Run, name: str, frame: pl.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-    frame = frame.filter(pl.col("value").is_not_null())
-    if frame.is_empty():
-        return
-    values = frame["value"]
-    best = values.arg_min() if any(word in name.lower() for word in SMALLEST_IS_BEST) else None
-    meaning = run.series.get(name)
-    yield (
-        name,
-        {
-            "first": _point(frame, 0),
-            "last": _point(frame, -1),
-            "best": None if best is None else _point(frame, best),
-            "lowest": values.min(),
-            "highest": values.max(),
-            "count": frame.height,
-            "means": None if meaning is None else asdict(meaning),
-        },
-    )
-
-
-def _point(frame: pl.DataFrame, at: int) -> dict[str, object]:
-    iteration, line, value = frame.select("iter", "line", "value").row(at)
-    return {"iter": iteration, "line": line, "value": value}
-
-
 # ---------------------------------------------------------------------------------------------
 # For people
 
@@ -184,12 +104,12 @@ def _show(console: Console, run: Run, count: int) -> None:
             _say(console, f"  {label}: {value:,}" if isinstance(value, int) else f"  {label}: {value}")
     for line in _metrics_table(run):
         _say(console, f"  {line}")
-    for name, found in metrics(run):
-        if found["means"] is not None and found["means"]["kind"] != "unknown":
-            means = found["means"]
-            mode = "" if means["mode"] == "unknown" else f", {means['mode']} mode"
-            digits = "" if means["digits"] is None else f", {means['digits']} decimals"
-            _say(console, f"  {name}: {means['kind']} of {means['split']}{mode}, {means['unit']}{digits}")
+    for item in metric_summaries(run):
+        means = item.means
+        if means is not None and means.kind != "unknown":
+            mode = "" if means.mode == "unknown" else f", {means.mode} mode"
+            digits = "" if means.digits is None else f", {means.digits} decimals"
+            _say(console, f"  {item.name}: {means.kind} of {means.split}{mode}, {means.unit}{digits}")
     _show_settings(console, run)
     for note in run.notes[:SHOWN_NOTES]:
         _say(console, f"  note: {note.text}{_lines(note.lines)}")
@@ -217,9 +137,9 @@ def _show_settings(console: Console, run: Run) -> None:
 def _metrics_table(run: Run) -> list[str]:
     """Aligned lines: a number that is cut off to fit a terminal would be another number."""
     rows: list[tuple[str, ...]] = [("metric", "rows", "first", "last", "best", "lowest", "highest")]
-    for name, found in metrics(run):
-        ends = [_at(found[key]) for key in ("first", "last", "best")]
-        rows.append((name, f"{found['count']:,}", *ends, _value(found["lowest"]), _value(found["highest"])))
+    for item in metric_summaries(run):
+        ends = [_at(point) for point in (item.first, item.last, item.best)]
+        rows.append((item.name, f"{item.count:,}", *ends, _value(item.lowest), _value(item.highest)))
     if len(rows) == 1:
         return []
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
@@ -231,8 +151,8 @@ def _metrics_table(run: Run) -> list[str]:
     ]
 
 
-def _at(point: Mapping[str, object] | None) -> str:
-    return "" if point is None else f"{_value(point['value'])} @{point['iter']}"
+def _at(point: MetricPoint | None) -> str:
+    return "" if point is None else f"{_value(point.value)} @{point.iter}"
 
 
 def _value(value: object) -> str:

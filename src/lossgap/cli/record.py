@@ -15,7 +15,6 @@ from lossgap.settings import asks_for_help, build, parse_arguments, setting, set
 if TYPE_CHECKING:
     from lossgap.parity.record import Recorded
 
-SCHEMA = "lossgap.record/1"
 USAGE = """usage: lossgap record RUN_OR_CONFIG [--iters=50] [--from CKPT] [-o FILE] [--key=value ...]
 
 Trains a stretch and writes a bundle: tokens, weights, moments, losses and the errors of this machine against float64,
@@ -62,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
         overwrite=options.overwrite,
         say=lambda line: print(f"lossgap: {line}", file=sys.stderr, flush=True),
     )
-    print(json.dumps(_document(recorded), allow_nan=False) if options.json else _text(recorded))
+    from lossgap.report.record_document import document
+
+    print(json.dumps(document(recorded), allow_nan=False) if options.json else _text(recorded))
     return 0
 
 
@@ -85,22 +86,6 @@ def parted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             equals = "="
         own.append(f"--{name}{equals}{value}")
     return own, rest
-
-
-def _document(recorded: Recorded) -> dict[str, object]:
-    bundle = recorded.bundle
-    return {
-        "schema": SCHEMA,
-        "path": str(recorded.path),
-        "bytes": recorded.bytes,
-        "first": bundle.first,
-        "iterations": bundle.iterations,
-        "checkpoints": [point.iteration for point in bundle.points],
-        "corpus": bundle.corpus,
-        "corpus_tokens": bundle.tokens,
-        "numerics": bundle.numerics,
-        "machine": bundle.environment,
-    }
 
 
 def _text(recorded: Recorded) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lossgap.errors import ConfigError
+from lossgap.report.runs_document import document
 from lossgap.report.terminal import Terminal
-from lossgap.runs.listing import RunSummary, list_runs
+from lossgap.runs.listing import RunSummary, listing
 from lossgap.settings import build, parse_arguments, setting
 from lossgap.strangers import shown, visible
-
-SCHEMA = "lossgap.runs/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +37,10 @@ def main(argv: Sequence[str]) -> int:
     if len(given.positionals) > 1:
         raise ConfigError("too-many-arguments", f"lossgap runs takes one folder, {len(given.positionals)} were given")
     folder = Path(given.positionals[0] if given.positionals else ".")
-    found = list_runs(folder)
+    listed = listing(folder)
+    found = listed.runs
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "schema": SCHEMA,
-                    "runs": [dataclasses.asdict(summary) | {"path": str(summary.path)} for summary in found],
-                },
-                allow_nan=False,
-            )
-        )
+        print(json.dumps(document(listed), allow_nan=False))
     elif not found:
         print(f"no runs in {shown(folder)}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
     else:

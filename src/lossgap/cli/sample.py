@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from lossgap.sampling import Sampler
 
-SCHEMA = "lossgap.samples/1"
 RULE = "---------------"
 """What nanoGPT prints after each text."""
 
@@ -101,17 +100,13 @@ def _sample(options: Options, runs: Sequence[str]) -> int:
 
 
 def _print_document(options: Options, prompt: str, samplers: Sequence[Sampler], texts: Sequence[Iterator[str]]) -> None:
-    names = ("num_samples", "max_new_tokens", "temperature", "top_k", "seed")
-    document = {
-        "schema": SCHEMA,
-        "settings": {name: getattr(options, name) for name in names},
-        "samples": [
-            dataclasses.asdict(sampler.samples(prompt, tuple(own)))
-            | {"device": str(sampler.device), "dtype": sampler.dtype}
-            for sampler, own in zip(samplers, texts, strict=True)
-        ],
-    }
-    print(json.dumps(document, allow_nan=False))
+    from lossgap.report.samples_document import document
+
+    found = [
+        (sampler.samples(prompt, tuple(own)), str(sampler.device), sampler.dtype)
+        for sampler, own in zip(samplers, texts, strict=True)
+    ]
+    print(json.dumps(document(dataclasses.asdict(options), found), allow_nan=False))
 
 
 def _print_columns(samplers: Sequence[Sampler], texts: Sequence[Iterator[str]]) -> None:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, TextIO
 from lossgap.config import describe
 from lossgap.config_file import resolve_arguments
 from lossgap.presets import describe_presets
+from lossgap.report.train_document import document
 from lossgap.settings import Given
 from lossgap.strangers import short
 
 if TYPE_CHECKING:
     from lossgap.training.progress import Progress
     from lossgap.training.train import Outcome
-
-SCHEMA = "lossgap.train/1"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,8 +61,7 @@ def progress_on(stream: TextIO) -> Progress:
 def _render(outcome: Outcome, as_json: bool) -> None:
     run = outcome.run
     if as_json:
-        final = {"train_loss": outcome.train_loss, "val_loss": outcome.val_loss}
-        print(json.dumps({"schema": SCHEMA, "run": str(run.path), "status": run.status, "final": final}))
+        print(json.dumps(document(outcome), allow_nan=False))
         return
     print(f"run: {run.path}")
     if outcome.train_loss is not None and outcome.val_loss is not None:

@@ -38,8 +38,23 @@ class RunSummary:
     """nanoGPT's count: without position embeddings."""
     device: str | None = None
     created: str | None = None
+    seconds_left: float | None = None
+    """Of a running one, at the pace of its record so far; None if it does not run, or no pace is known."""
     problem: str | None = None
     """Why this folder or run could not be read, in one line."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Listing:
+    """The runs below a directory."""
+
+    directory: Path
+    runs: tuple[RunSummary, ...]
+
+
+def listing(directory: Path | str) -> Listing:
+    """`list_runs` as a result that can be shown. Raises RunFolderError (runs-dir-missing)."""
+    return Listing(directory=Path(directory), runs=tuple(list_runs(directory)))
 
 
 def list_runs(directory: Path | str) -> list[RunSummary]:
@@ -95,30 +110,51 @@ def summarise(folder: Path) -> RunSummary:
     """One run folder in one line; never raises for what is in it."""
     try:
         document = read_run_json(folder)
-        at, last, best = _progress(folder / METRICS_FILE)
+        progress = _progress(folder / METRICS_FILE)
     except RunFolderError as error:
         return RunSummary(path=folder, name=folder.resolve().name, problem=str(error))
     config, effective = as_mapping(document.get("config")), as_mapping(document.get("effective"))
     parameters = as_mapping(document.get("parameters"))
     limit = as_int(effective.get("max_iters"))
+    limit = as_int(config.get("max_iters")) if limit is None else limit
+    status = true_status(folder, document.get("status"))
+    best = progress.best
     return RunSummary(
         path=folder,
         name=as_text(document.get("name")) or folder.resolve().name,
-        status=true_status(folder, document.get("status")),
-        iter=at,
-        max_iters=as_int(config.get("max_iters")) if limit is None else limit,
-        last_val_loss=last,
+        status=status,
+        iter=progress.iter,
+        max_iters=limit,
+        last_val_loss=progress.last,
         best_val_loss=None if best is None else best[0],
         best_iter=None if best is None else best[1],
         parameters=as_int(parameters.get("nanogpt_count")),
         device=as_text(effective.get("device")) or as_text(config.get("device")),
         created=as_text(document.get("created")),
+        seconds_left=progress.seconds_left(limit) if status == "running" else None,
     )
 
 
-def _progress(path: Path) -> tuple[int | None, float | None, tuple[float, int] | None]:
-    """Last iteration, last val_loss, and (best val_loss, its iteration); decodes only the lines it needs."""
-    at: int | None = None
+@dataclass(frozen=True, kw_only=True)
+class _Progress:
+    """How far a record is."""
+
+    iter: int | None = None
+    last: float | None = None
+    best: tuple[float, int] | None = None
+    """The lowest val loss and its iteration."""
+    seconds: float | None = None
+    """From iteration 0 to `iter`, without evaluations."""
+
+    def seconds_left(self, limit: int | None) -> float | None:
+        """To iteration `limit` at the pace so far; None if that is not known."""
+        if not self.iter or limit is None or self.seconds is None:
+            return None
+        return max(0, limit - self.iter) * self.seconds / self.iter
+
+
+def _progress(path: Path) -> _Progress:
+    """Last iteration, last and best val_loss, pace; decodes only the lines it needs."""
     last: float | None = None
     best: tuple[float, int] | None = None
     tail: deque[bytes] = deque(maxlen=_LAST_LINES)
@@ -133,11 +169,14 @@ def _progress(path: Path) -> tuple[int | None, float | None, tuple[float, int] |
                     if best is None or value < best[0]:
                         best = value, cast("int", row["iter"])
     except FileNotFoundError:
-        return None, None, None
+        return _Progress()
     except OSError as error:
         raise metrics_unreadable(path, error) from error
-    for row in map(rows.decode, reversed(tail)):
-        if row is not None and row["kind"] in rows.KINDS:
-            at = cast("int", row["iter"])
-            break
-    return at, last, best
+    known = [row for row in map(rows.decode, reversed(tail)) if row is not None and row["kind"] in rows.KINDS]
+    pace = next((row for row in known if row["kind"] == "iter" and as_float(row.get("seconds")) is not None), {})
+    return _Progress(
+        iter=cast("int", known[0]["iter"]) if known else None,
+        last=last,
+        best=best,
+        seconds=as_float(pace.get("seconds")),
+    )

@@ -1,0 +1,17 @@
+"""`Reading`: the runs that one source holds, as they were understood. `lossgap read` shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lossgap.runs.run import Run
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reading:
+    """What was read."""
+
+    source: str
+    """As the user named it: a path, a preset, `-`."""
+    runs: tuple[Run, ...]
+    """At least one, in the order of the source."""
