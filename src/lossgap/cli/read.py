@@ -11,8 +11,8 @@ from rich.console import Console
 
 from lossgap.errors import ConfigError
 from lossgap.report.read_document import SCHEMA, document
-from lossgap.runs.metric_summary import MetricPoint, metric_summaries
 from lossgap.report.terminal import Terminal
+from lossgap.runs.metric_summary import MetricPoint, metric_summaries
 from lossgap.runs.readers.detect import FORMATS
 from lossgap.runs.readers.source import load_runs
 from lossgap.runs.reading import Reading
