@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -69,6 +70,12 @@ def test_every_message_is_explained_and_every_explanation_has_its_message() -> N
 def test_public_names_are_sorted_and_there() -> None:
     assert lossgap.__all__ == sorted(lossgap.__all__)
     assert all(getattr(lossgap, name) is not None for name in lossgap.__all__)
+
+
+def test_no_public_name_is_that_of_a_room() -> None:
+    """Importing the room `lossgap.x` sets the attribute `x` of the package, which would hide the function."""
+    rooms = {module.name for module in pkgutil.iter_modules(lossgap.__path__)}
+    assert not rooms & set(lossgap.__all__)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from lossgap.settings import Given
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Executors, Prepared
     from lossgap.attribution.explanation import Explanation
-    from lossgap.canary.check import Canary
+    from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
     from lossgap.sampling import Samples
@@ -174,7 +174,7 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
     `TrainConfig` fields and win over them. `canary(...).faults` is empty where all is well. Raises LossgapError for
     what the caller can mend.
     """
-    from lossgap.canary.check import canary as check_given
+    from lossgap.kernels.check import canary as check_given
     from lossgap.parity.record import read_given
 
     given = read_given([str(config) for config in configs] or ["shakespeare_char_cpu"])

@@ -14,14 +14,14 @@ from torch import Tensor
 
 import lossgap
 from lossgap import schemas
-from lossgap.canary import products
-from lossgap.canary.check import Check, check, judged, refuse
-from lossgap.canary.kernels import AdamW, CrossEntropy, Embedding, Gelu, Normalisation, of_a_run
-from lossgap.canary.operation import Operation
-from lossgap.canary.products import Linear, SelfAttention
 from lossgap.cli.main import main
 from lossgap.errors import MachineError
 from lossgap.gpt import GPTConfig, plain_attention
+from lossgap.kernels import products
+from lossgap.kernels.check import Check, check, judged, refuse
+from lossgap.kernels.kernels import AdamW, CrossEntropy, Embedding, Gelu, Normalisation, of_a_run
+from lossgap.kernels.operation import Operation
+from lossgap.kernels.products import Linear, SelfAttention
 from lossgap.report import canary as rendered
 from lossgap.training.numerics import Numerics, applied
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     own = [word for word in argv if word.partition("=")[0] == "--json"]
     options = build(Options, parse_arguments(own, Options))
-    from lossgap.canary.check import canary
+    from lossgap.kernels.check import canary
     from lossgap.parity.record import read_given
     from lossgap.report import canary as rendered
 

@@ -13,7 +13,7 @@ from lossgap.version import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lossgap.canary.check import Canary, Check
+    from lossgap.kernels.check import Canary, Check
 
 SCHEMA = "lossgap.canary/1"
 

@@ -178,7 +178,7 @@ class _Training:
 
     def _canary(self) -> None:
         """Every process checks the device it will train on, before anything is written."""
-        from lossgap.canary.check import check, refuse  # only where it is asked for
+        from lossgap.kernels.check import check, refuse  # only where it is asked for
 
         found = check(self.config, self.model.config, self.numerics, self.share.micro_batch)
         problem: LossgapError | None = None

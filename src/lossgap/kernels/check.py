@@ -30,12 +30,12 @@ import torch
 from torch import Tensor
 
 from lossgap import random
-from lossgap.canary.kernels import of_a_run
-from lossgap.canary.operation import SEED, UNIT, Direction, Operation, Tensors, rounded
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.errors import CorpusError, MachineError
 from lossgap.gpt import GPTConfig
+from lossgap.kernels.kernels import of_a_run
+from lossgap.kernels.operation import SEED, UNIT, Direction, Operation, Tensors, rounded
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
 from lossgap.parity.record import source_of

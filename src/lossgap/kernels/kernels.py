@@ -19,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lossgap.canary.operation import (
+from lossgap.config import TrainConfig
+from lossgap.gpt import Attention, GPTConfig, LayerNorm
+from lossgap.kernels.operation import (
     UNIT,
     Operation,
     Tensors,
@@ -30,9 +32,7 @@ from lossgap.canary.operation import (
     rounded,
     sample,
 )
-from lossgap.canary.products import Linear, SelfAttention
-from lossgap.config import TrainConfig
-from lossgap.gpt import Attention, GPTConfig, LayerNorm
+from lossgap.kernels.products import Linear, SelfAttention
 from lossgap.random import Float64
 from lossgap.training.numerics import Numerics, training_attention
 

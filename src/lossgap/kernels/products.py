@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from lossgap.canary.operation import (
+from lossgap.gpt import Attention, plain_attention
+from lossgap.kernels.operation import (
     UNIT,
     Noise,
     Operation,
@@ -26,7 +27,6 @@ from lossgap.canary.operation import (
     rounded,
     sample,
 )
-from lossgap.gpt import Attention, plain_attention
 from lossgap.random import Float64
 from lossgap.training.numerics import Numerics
 
