@@ -21,7 +21,7 @@ from lossgap.comparison import Comparison, compare
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import evaluation
 from lossgap.errors import LossgapError
-from lossgap.report import chart
+from lossgap.report import chart, vega
 from lossgap.report.curves import AXES, BAND, Curves, curves, thin
 from lossgap.runs.run import ITER_COLUMNS, Series
 from report.hostile import HOSTILE
@@ -186,8 +186,8 @@ def test_vega_lite_accepts_it(scale: str, capfd: pytest.CaptureFixture[str]) -> 
     data = chart.payload(curves(pair()))
     for axis, specs in data["specs"].items():
         whole = {**specs[scale], "datasets": chart.datasets(data, axis, scale), "config": data["themes"]["dark"]}
-        vega = vl_convert.vegalite_to_vega(whole, vl_version=chart.VEGA_LITE)
-        json.dumps(vega)
+        compiled = vl_convert.vegalite_to_vega(whole, vl_version=vega.VEGA_LITE)
+        json.dumps(compiled)
     assert "WARN" not in capfd.readouterr().err
 
 
@@ -213,7 +213,7 @@ def size(image: bytes) -> tuple[int, int]:
 def test_image() -> None:
     one = size(chart.png([pair()]))
     two = size(chart.png([pair(), pair()]))
-    assert one[0] >= 2 * chart.WIDTH
+    assert one[0] >= 2 * vega.WIDTH
     assert two[0] == one[0]
     assert 1.9 * one[1] < two[1] < 2.1 * one[1]
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 
 from lossgap.attribution.explanation import At, Explanation
 from lossgap.errors import LossgapError
-from lossgap.report import arm_curves, chart, division, embed, experiment, explanation_page, waterfall
+from lossgap.report import arm_curves, division, embed, experiment, explanation_page, vega, waterfall
 from lossgap.report.curves import POINTS
 from lossgap.strangers import visible
 from report import explained
@@ -271,13 +271,13 @@ def test_fields_and_expressions_are_ours() -> None:
         assert "datum" not in json.dumps(spec)
 
 
-@pytest.mark.parametrize("theme", chart.THEMES)
+@pytest.mark.parametrize("theme", vega.THEMES)
 def test_vega_lite_accepts_it(theme: str, capfd: pytest.CaptureFixture[str]) -> None:
     body = data(explanation(4, screened=("schedule",)))
     falls = [drawn["spec"] | {"datasets": {"rows": drawn["rows"]}} for drawn in body["waterfalls"].values()]
     curves = body["curves"]["spec"] | {"datasets": {"rows": [{"arm": 0, "level": "test", "end": "no", "x": 1, "y": 2}]}}
     for spec in (*falls, curves):
-        vl_convert.vegalite_to_vega(spec | {"config": body["themes"][theme]}, vl_version=chart.VEGA_LITE)
+        vl_convert.vegalite_to_vega(spec | {"config": body["themes"][theme]}, vl_version=vega.VEGA_LITE)
     assert "WARN" not in capfd.readouterr().err
 
 
@@ -294,7 +294,7 @@ def test_image(tmp_path: Path) -> None:
     more = size(waterfall.png(explanation(6, best_differs=False)))
     assert both[1] > 1.9 * one[1]
     assert abs(more[1] - one[1] - 2 * 2 * waterfall.STEP) < 8
-    assert abs(one[0] - 2 * (chart.WIDTH + 32)) < 100
+    assert abs(one[0] - 2 * (vega.WIDTH + 32)) < 100
 
 
 @pytest.mark.parametrize("name", [*HOSTILE[:2], *HOSTILE[-7:]], ids=ascii)

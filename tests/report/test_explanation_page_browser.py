@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lossgap.report import chart, embed, explanation_page, waterfall
+from lossgap.report import embed, explanation_page, vega, waterfall
 from lossgap.strangers import visible
 from report import explained
 from report.browser import Browser, Page, find
@@ -109,7 +109,7 @@ def test_the_keyboard_switches_all_that_belongs_to_best(browser: Browser, path: 
 
 def test_curves_are_coloured_by_the_chosen_factor(browser: Browser, path: Path) -> None:
     shown = browser.open(path)
-    light = chart.THEMES["light"]
+    light = vega.THEMES["light"]
     assert shown.value(f"{CURVES}.dataset.drawn") == "0 low"
     first = strokes(shown)
     assert len(first) == 16 * 3
@@ -190,7 +190,7 @@ def test_light_dark_and_print(browser: Browser, path: Path) -> None:
     assert shown.value(ink) == waterfall.COLOURS["light"]["lower"]
     shown.prefer(dark=True)
     shown.wait(f"{ink} === '{waterfall.COLOURS['dark']['lower']}'")
-    inks = chart.THEMES["dark"]
+    inks = vega.THEMES["dark"]
     line = f"{CURVES}.querySelector('.mark-line path').getAttribute('stroke')"
     shown.wait(f"['{inks['control']}', '{inks['test']}'].includes({line})")
     assert set(strokes(shown)) == {inks["control"], inks["test"]}
@@ -217,7 +217,7 @@ def test_no_width_scrolls_sideways(browser: Browser, path: Path, width: int) -> 
 def test_colours_have_contrast(theme: str) -> None:
     """WCAG 2.2, level AA: 4.5 to 1 for text, and the key is text in the bars' colours."""
     for name, colour in waterfall.COLOURS[theme].items():
-        assert contrast(colour, chart.THEMES[theme]["paper"]) >= 4.5, name
+        assert contrast(colour, vega.THEMES[theme]["paper"]) >= 4.5, name
 
 
 def test_without_javascript_both_alignments_are_there(browser: Browser, path: Path) -> None:

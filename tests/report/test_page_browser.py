@@ -14,7 +14,7 @@ import pytest
 from comparison import made
 
 from lossgap.comparison import compare
-from lossgap.report import chart, curves, embed, page
+from lossgap.report import chart, curves, embed, page, vega
 from lossgap.strangers import visible
 from report.browser import Browser, Page, find
 from report.hostile import HOSTILE
@@ -252,12 +252,12 @@ def test_light_dark_and_print(browser: Browser, path: Path) -> None:
     ink = "document.querySelector('.plot .mark-line path').getAttribute('stroke')"
     paper = "getComputedStyle(document.body).backgroundColor"
     light = (shown.value(ink), shown.value(paper))
-    assert light[0] == chart.THEMES["light"]["control"]
+    assert light[0] == vega.THEMES["light"]["control"]
     shown.prefer(dark=True)
-    shown.wait(f"{ink} === '{chart.THEMES['dark']['control']}'")
+    shown.wait(f"{ink} === '{vega.THEMES['dark']['control']}'")
     assert shown.value(paper) != light[1]
     shown.prefer(dark=True, media="print")
-    shown.wait(f"{ink} === '{chart.THEMES['light']['control']}'")
+    shown.wait(f"{ink} === '{vega.THEMES['light']['control']}'")
     assert shown.value(paper) == "rgb(255, 255, 255)"
     assert shown.value("getComputedStyle(document.querySelector('.controls')).display") == "none"
     assert shown.complaints == []
@@ -282,7 +282,7 @@ def test_text_has_contrast(browser: Browser, path: Path, theme: str) -> None:
     colours = dict(zip(names, shown.value(read), strict=True))
     for name in names[:-1]:
         assert contrast(colours[name], colours["--paper"]) >= 4.5, name
-    ours = chart.THEMES[theme]
+    ours = vega.THEMES[theme]
     assert [ours[name[2:]] for name in names] == [colours[name] for name in names]
 
 

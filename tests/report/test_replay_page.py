@@ -15,7 +15,7 @@ import vl_convert
 from lossgap.errors import LossgapError
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Steps
-from lossgap.report import chart, replay_chart, replay_page
+from lossgap.report import replay_chart, replay_page, vega
 from lossgap.strangers import visible
 from report.hostile import HOSTILE
 from report.replayed import CASES, check, envelope, hostile, replay
@@ -66,7 +66,7 @@ def test_specifications_compile_without_a_warning() -> None:
     rows = {"places": replay_chart.places(found), "layers": replay_chart.layer_rows(found)}
     for spec in (replay_chart.difference(found), replay_chart.losses(), replay_chart.layers()):
         whole = spec | {"datasets": rows, "config": replay_chart.config("dark")}
-        assert vl_convert.vegalite_to_vega(whole, vl_version=chart.VEGA_LITE)
+        assert vl_convert.vegalite_to_vega(whole, vl_version=vega.VEGA_LITE)
 
 
 def test_a_difference_far_outside_is_drawn_beside_the_envelope() -> None:

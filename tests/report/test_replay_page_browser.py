@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lossgap.report import chart, replay_page
+from lossgap.report import replay_page, vega
 from report.browser import Browser, Page, find
 from report.hostile import HOSTILE
 from report.replayed import CASES, hostile
@@ -94,7 +94,7 @@ def test_light_and_dark_have_their_colours(browser: Browser, tmp_path: Path) -> 
     stroke = f"{LOSSES}.querySelector('.mark-line path').getAttribute('stroke')"
     for dark, theme in ((False, "light"), (True, "dark")):
         opened.prefer(dark=dark)
-        opened.wait(f"{stroke} === '{chart.THEMES[theme]['test']}'")
+        opened.wait(f"{stroke} === '{vega.THEMES[theme]['test']}'")
         for chosen in (".verdict", ".warning", ".key .shade", ".layers .key .control", "td.why"):
             ink, paper = colours(opened, chosen)
             assert contrast(ink, paper) >= 4.5, (theme, chosen)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossgap.attribution.explanation import ArmRow, Explanation
-from lossgap.report import chart
+from lossgap.report import vega
 from lossgap.report.curves import POINTS, thin
 
 Json = dict[str, object]
@@ -149,9 +149,9 @@ def spec() -> Json:
         ("yes", {"strokeWidth": 2.2, "opacity": 1}),
     )
     return {
-        "$schema": chart.SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": "rows"},
-        "width": chart.WIDTH,
+        "width": vega.WIDTH,
         "height": HEIGHT,
         "layer": [
             {

@@ -20,46 +20,20 @@ from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.curve import Floats
 from lossgap.comparison.scales import Name
 from lossgap.errors import LossgapError
+from lossgap.report import vega
 from lossgap.report.curves import SIDES, Curves, Line, Mark, curves
 from lossgap.report.output import put
-from lossgap.strangers import one_line, short, visible
+from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
 
 HEIGHT = 300
 RATE_HEIGHT = 72
-WIDTH = 720
-"""Of the image; on the page the window decides."""
-AXIS_WIDTH = 46
-"""Left of the plots, so that both begin at the same place."""
 DOTTED = 150
 """Curves with at most so many points show each of them."""
 CROWDED = 0.08
 """Of the height: a label nearer than this to the other curve moves away from it."""
 SCALES = ("linear", "log")
-VEGA_LITE = "6.4"
-SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
-THEMES: dict[str, dict[str, str]] = {
-    # Blue and vermilion keep apart for all common kinds of colour blindness; shapes and dashes say it again.
-    "light": {
-        "control": "#0b62a8",
-        "test": "#c24a00",
-        "ink": "#1d2125",
-        "dim": "#59616a",
-        "grid": "#e3e6e9",
-        "paper": "#fbfbfa",
-    },
-    "dark": {
-        "control": "#6db5f5",
-        "test": "#ff9a57",
-        "ink": "#e4e7ea",
-        "dim": "#9aa4ae",
-        "grid": "#30373e",
-        "paper": "#15181b",
-    },
-}
 _AXIS_FORMATS: dict[Name, str] = {"iterations": ",f", "tokens": "~s", "passes": ",f", "flops": "~s", "seconds": ",f"}
 
 
@@ -80,7 +54,7 @@ def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "", titled: boo
     if rates:
         parts.append(_rates(_x(axis, label)))
     return {
-        "$schema": SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": f"lines{suffix}"},
         "vconcat": parts,
         "spacing": 10,
@@ -116,7 +90,7 @@ def _losses(drawn: Curves, x: Json, scale: str, suffix: str) -> Json:
         # First an outline in the colour of the paper, so that a curve behind it does not cross the text.
         for mark, encoding in ((placed | {"style": "halo"}, label), (placed, label | {"color": _COLOR})):
             layers.append({**marks, "transform": [_only("kind", kind)], "mark": mark, "encoding": encoding})
-    return {"width": WIDTH, "height": HEIGHT, "layer": layers}
+    return {"width": vega.WIDTH, "height": HEIGHT, "layer": layers}
 
 
 def _rates(x: Json) -> Json:
@@ -125,7 +99,7 @@ def _rates(x: Json) -> Json:
     # Equal schedules lie on each other; dashes show the one below.
     dashes: Json = {"domain": list(SIDES), "range": [[1, 0], [5, 3]]}
     return {
-        "width": WIDTH,
+        "width": vega.WIDTH,
         "height": RATE_HEIGHT,
         "title": _title("learning rate (test dashed)"),
         "transform": [_only("kind", "rate")],
@@ -164,33 +138,6 @@ def _curve(kind: str, encoding: Json, look: Json) -> Json:
 _RUNS = list(SIDES)
 _COLOR: Json = {"field": "run", "type": "nominal", "legend": None, "scale": {"domain": _RUNS}}
 _SHAPE: Json = _COLOR | {"scale": {"domain": _RUNS, "range": ["circle", "diamond"]}}
-
-
-def config(theme: str) -> Json:
-    """The colours and type of one theme."""
-    ink = THEMES[theme]
-    axis = {
-        "labelColor": ink["dim"],
-        "titleColor": ink["dim"],
-        "titleFontWeight": 400,
-        "gridColor": ink["grid"],
-        "domainColor": ink["grid"],
-        "tickColor": ink["grid"],
-        "labelFontSize": 11,
-        "titleFontSize": 12,
-    }
-    return {
-        "background": None,
-        "font": FONT,
-        "aria": False,
-        "view": {"stroke": None},
-        "axis": axis,
-        "axisY": {"minExtent": AXIS_WIDTH, "maxExtent": AXIS_WIDTH, "domain": False, "ticks": False},
-        "axisX": {"grid": False},
-        "title": {"color": ink["ink"]},
-        "range": {"category": [ink["control"], ink["test"]]},
-        "style": {"halo": {"stroke": ink["paper"], "fill": ink["paper"], "strokeWidth": 4, "strokeJoin": "round"}},
-    }
 
 
 # ---------------------------------------------------------------------------------------------
@@ -234,9 +181,9 @@ def payload(drawn: Curves) -> Payload:
     known = [axis for axis in drawn.axes if not axis.why]
     return {
         "specs": {axis.name: {scale: spec(drawn, axis.name, scale) for scale in SCALES} for axis in known},
-        "themes": {theme: config(theme) for theme in THEMES},
+        "themes": {theme: vega.config(theme) for theme in vega.THEMES},
         "axes": [{"name": axis.name, "label": axis.label} for axis in known],
-        "axisWidth": AXIS_WIDTH,
+        "axisWidth": vega.AXIS_WIDTH,
         "lines": [_columns(line) for line in drawn.lines],
         "marks": _points(drawn),
     }
@@ -353,27 +300,12 @@ def png(comparisons: Sequence[Comparison], axis: Name = "iterations", scale: str
     if not parts:
         why = "; ".join(dict.fromkeys(item.why for _, item in drawn))
         raise LossgapError("no-chart", f"there is nothing to draw: {why}")
-    whole: Json = {
-        "$schema": SCHEMA,
-        "vconcat": [part for part, _ in parts],
-        "spacing": 40,
-        "padding": 16,
-        "background": "white",
-        "datasets": {name: rows for _, sets in parts for name, rows in sets.items()},
-        "config": config("light") | {"background": "white"},
-    }
-    return rendered(whole)
-
-
-def rendered(whole: Json) -> bytes:
-    """A specification with its data as a PNG, two pixels to a point. Raises LossgapError `chart-failed`."""
-    import vl_convert
-
-    try:
-        image = vl_convert.vegalite_to_png(whole, vl_version=VEGA_LITE, scale=2)
-    except ValueError as error:
-        raise LossgapError("chart-failed", f"the chart could not be drawn: {short(str(error))}") from error
-    return bytes(image)
+    return vega.png(
+        [part for part, _ in parts],
+        {name: rows for _, sets in parts for name, rows in sets.items()},
+        vega.config("light"),
+        spacing=40,
+    )
 
 
 def _image_part(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lossgap.attribution.explanation import ArmRow, At, Explanation
-from lossgap.report import chart, embed, experiment, shell, words
 from lossgap.report import division as parts
+from lossgap.report import embed, experiment, shell, vega, words
 from lossgap.report import waterfall as falls
 from lossgap.report.arm_curves import ArmCurves, arm_curves, payload
 from lossgap.report.division import Row
@@ -156,7 +156,7 @@ def _arm(arm: ArmRow, mark: str) -> tuple[str, ...]:
 
 def _data(drawn: dict[At, Waterfall], curves: ArmCurves) -> Json:
     return {
-        "themes": {theme: falls.config(theme) for theme in chart.THEMES},
+        "themes": {theme: falls.config(theme) for theme in vega.THEMES},
         "waterfalls": {
             at: None if item.why else {"spec": falls.spec(item), "rows": falls.rows(item)} for at, item in drawn.items()
         },

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Check
-from lossgap.report import chart, replay_words
+from lossgap.report import replay_words, vega
 from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
 
@@ -37,24 +37,23 @@ VERDICTS = ("within", "below what this dtype can show", "out of bounds")
 def payload(found: Replay) -> Json:
     """All that the page needs to draw."""
     return {
-        "themes": {theme: config(theme) for theme in chart.THEMES},
+        "themes": {theme: config(theme) for theme in vega.THEMES},
         "specs": {"difference": difference(found), "losses": losses(), "layers": layers()},
         "places": places(found),
         "layers": layer_rows(found),
-        "axisWidth": chart.AXIS_WIDTH,
+        "axisWidth": vega.AXIS_WIDTH,
     }
 
 
 def config(theme: str) -> Json:
     """The charts' theme."""
-    ink = chart.THEMES[theme]
-    base = chart.config(theme)
-    return {
-        **base,
-        "range": {"category": [ink["control"], ink["test"]], "ordinal": [ink["dim"], ink["control"], ink["test"]]},
-        "rule": {"color": ink["dim"]},
-        "text": {"color": ink["ink"], "font": chart.FONT},
-    }
+    ink = vega.THEMES[theme]
+    return vega.config(
+        theme,
+        range={"category": [ink["control"], ink["test"]], "ordinal": [ink["dim"], ink["control"], ink["test"]]},
+        rule={"color": ink["dim"]},
+        text=vega.text_style(theme),
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -106,9 +105,9 @@ def difference(found: Replay, suffix: str = "") -> Json:
     at: Json = {"x": _x(), "y": y}
     inside: Json = {"type": "area", "opacity": 0.22}
     return {
-        "$schema": chart.SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": f"places{suffix}"},
-        "width": chart.WIDTH,
+        "width": vega.WIDTH,
         "height": HEIGHT,
         "layer": [
             {
@@ -150,9 +149,9 @@ def losses(suffix: str = "") -> Json:
             }
         )
     return {
-        "$schema": chart.SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": f"places{suffix}"},
-        "width": chart.WIDTH,
+        "width": vega.WIDTH,
         "height": HEIGHT,
         "layer": lines,
     }
@@ -225,9 +224,9 @@ def layers(suffix: str = "") -> Json:
     text: Json = {"type": "text", "fontSize": 12, "fontWeight": 600, "baseline": "bottom", "dy": -8}
     label: Json = {"x": x, "y": y, "text": {"field": "label", "type": "nominal"}}
     return {
-        "$schema": chart.SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": f"layers{suffix}"},
-        "width": chart.WIDTH,
+        "width": vega.WIDTH,
         "height": LAYERS_HEIGHT,
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 1.5, "strokeDash": [6, 4]}, "encoding": {"y": {"datum": 1}}},
@@ -261,25 +260,16 @@ def png(found: Replay) -> bytes:
         losses() | {"title": _title("training loss, nats per token; dashed: replayed", [])},
         layers() | {"title": _title("error over what is allowed, of each layer and direction", [])},
     ]
-    for part in parts:
-        del part["$schema"]
-    return chart.rendered(
-        {
-            "$schema": chart.SCHEMA,
-            "vconcat": parts,
-            "spacing": 30,
-            "padding": 16,
-            "background": "white",
-            "datasets": {"places": rows, "layers": layer_rows(found)},
-            "config": config("light") | {"background": "white"},
-            "resolve": {"scale": {"color": "independent", "shape": "independent"}},
-        }
+    return vega.png(
+        parts,
+        {"places": rows, "layers": layer_rows(found)},
+        config("light"),
+        resolve={"scale": {"color": "independent", "shape": "independent"}},
     )
 
 
 def _title(text: str, names: list[str]) -> Json:
-    title: Json = {"text": [*(one_line(visible(name), 90) for name in names), text], "anchor": "start"}
-    return title | {"frame": "group", "fontSize": 12, "fontWeight": 400, "offset": 10}
+    return vega.names_title(names, [text], most=90) if names else vega.names_title([text])
 
 
 def write_png(found: Replay, path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from lossgap.attribution.explanation import At, Explanation, Interval
 from lossgap.errors import LossgapError
-from lossgap.report import chart
+from lossgap.report import vega
 from lossgap.report.division import TITLES, alike, amount, contribution_rows, mark, scale_words
 from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
@@ -170,10 +170,10 @@ def spec(drawn: Waterfall, suffix: str = "") -> Json:
     bars = {"filter": {"field": "kind", "oneOf": ["lower", "higher"]}}
     known = {"filter": {"field": "low", "valid": True}}
     return {
-        "$schema": chart.SCHEMA,
+        "$schema": vega.SCHEMA,
         "data": {"name": f"rows{suffix}"},
         "params": [{"name": "room", "value": NAMES}],
-        "width": chart.WIDTH - NAMES - VALUES,
+        "width": vega.WIDTH - NAMES - VALUES,
         "height": STEP * len(drawn.bars),
         "layer": [
             {
@@ -231,15 +231,14 @@ def _ends(kind: Kind, shape: str, at: Json, color: Json) -> Json:
 
 def config(theme: str) -> Json:
     """The chart's theme with the colours of the bars."""
-    ink, ours = chart.THEMES[theme], COLOURS[theme]
-    base = chart.config(theme)
-    return {
-        **base,
-        "range": {"category": [ink["control"], ink["test"], ours["lower"], ours["higher"]]},
-        "text": {"color": ink["ink"], "font": chart.FONT},
-        "rule": {"color": ink["ink"]},
-        "axisX": {"gridColor": ink["grid"], "domain": False, "ticks": False},
-    }
+    ink, ours = vega.THEMES[theme], COLOURS[theme]
+    return vega.config(
+        theme,
+        range={"category": [ink["control"], ink["test"], ours["lower"], ours["higher"]]},
+        text=vega.text_style(theme),
+        rule={"color": ink["ink"]},
+        axisX={"gridColor": ink["grid"], "domain": False, "ticks": False},
+    )
 
 
 # ---------------------------------------------------------------------------------------------
@@ -256,25 +255,13 @@ def png(explanation: Explanation) -> bytes:
     parts: list[Json] = []
     for at, item in known:
         part = spec(item, at) | {"title": _title(explanation, at)}
-        for name in ("$schema", "params"):
-            del part[name]
+        del part["params"]
         parts.append(part)
-    return chart.rendered(
-        {
-            "$schema": chart.SCHEMA,
-            "params": [{"name": "room", "value": NAMES}],
-            "vconcat": parts,
-            "spacing": 30,
-            "padding": 16,
-            "background": "white",
-            "datasets": {f"rows{at}": rows(item) for at, item in known},
-            "config": config("light") | {"background": "white"},
-        }
-    )
+    data = {f"rows{at}": rows(item) for at, item in known}
+    return vega.png(parts, data, config("light"), params=[{"name": "room", "value": NAMES}])
 
 
 def _title(explanation: Explanation, at: At) -> Json:
-    names = [f"{side}: {one_line(visible(getattr(explanation, side)), 60)}" for side in ("control", "test")]
     about = [f"{TITLES[at]}, nats per token, 95% intervals; hollow: not beyond the noise"]
     if not explanation.scale.true:
         about.append(f"{mark(explanation)} scaled down to {scale_words(explanation.scale)}")
@@ -283,16 +270,7 @@ def _title(explanation: Explanation, at: At) -> Json:
         about.append(f"not switched, so unknown: {one_line(visible(held), 60)}")
     if not explanation.complete:
         about.append("stopped before its end")
-    return {
-        "text": names,
-        "subtitle": about,
-        "anchor": "start",
-        "frame": "group",
-        "fontSize": 12,
-        "subtitleFontSize": 12,
-        "fontWeight": 400,
-        "offset": 12,
-    }
+    return vega.names_title([f"{side}: {getattr(explanation, side)}" for side in ("control", "test")], about)
 
 
 def write_png(explanation: Explanation, path: Path) -> None:
