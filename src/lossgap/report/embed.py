@@ -41,6 +41,12 @@ def resource(name: str) -> str:
     return resources.files("lossgap.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+def script(name: str) -> str:
+    """A script of `report/templates/` in a block of its own, so that two may use one name; drawing.js is bare."""
+    text = resource(name)
+    return text if name == "drawing.js" else f"{{\n{text}}}\n"
+
+
 @cache
 def library() -> str:
     """The script that defines `window.vegaEmbed`."""
@@ -80,7 +86,7 @@ def policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
     """Nothing is loaded from anywhere; only inline scripts and styles with these exact texts count."""
     rules = {
         "default-src": "'none'",
-        "script-src": " ".join(map(_source, scripts)),
+        "script-src": " ".join(map(_source, scripts)) or "'none'",
         "style-src": " ".join(map(_source, styles)),
         "base-uri": "'none'",
         "form-action": "'none'",

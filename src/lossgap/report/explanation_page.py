@@ -63,7 +63,7 @@ def render(explanation: Explanation) -> str:
         "explanation.html.j2",
         [view],
         style=("page.css", "explanation.css"),
-        script=("drawing.js", "explanation.js"),
+        script=("drawing.js", "explanation.js") if view["data"] else (),
         drawn=bool(view["data"]),
     )
 

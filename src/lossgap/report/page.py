@@ -46,7 +46,7 @@ def render(comparisons: Sequence[Comparison]) -> str:
         "comparison.html.j2",
         views,
         style=("page.css",),
-        script=("drawing.js", "page.js"),
+        script=("drawing.js", "page.js") if any("data" in view for view in views) else (),
         drawn=any("data" in view for view in views),
     )
 

@@ -13,47 +13,61 @@ from functools import cache
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from lossgap.report import embed
+from lossgap.report import embed, words
 from lossgap.strangers import visible
 from lossgap.version import __version__
 
 
 def page(
-    title: str, article: str, views: Sequence[object], *, style: Sequence[str], script: Sequence[str], drawn: bool
+    title: str,
+    article: str,
+    views: Sequence[object],
+    *,
+    style: Sequence[str],
+    script: Sequence[str],
+    drawn: bool,
+    command: str = "",
+    made: str = "",
 ) -> str:
     """The whole page, with one article by the template `article` for each of `views`.
 
-    `style` and `script` name files of `report/templates/`, each list of which becomes one element; scripts and the
-    drawing library are there only if something is `drawn`.
+    `style` and `script` name files of `report/templates/`, each list of which becomes one element; the drawing library
+    is there only if something is `drawn`. The head names the `command` and the time it was `made`.
     """
-    styles, scripts = ("".join(map(embed.resource, names)) for names in (style, script))
+    styles, scripts = "".join(map(embed.resource, style)), "".join(map(embed.script, script))
     library = embed.library() if drawn else ""
-    return (
-        _templates()
-        .get_template("page.html.j2")
-        .render(
-            title=title,
-            version=__version__,
-            policy=embed.policy((library, scripts) if library else (), (styles,)),
-            style=embed.inline(styles),
-            script=embed.inline(scripts),
-            library=embed.inline(library),
-            notice=embed.NOTICE if library else "",
-            article=article,
-            views=views,
-        )
+    return part(
+        "page.html.j2",
+        title=title,
+        version=__version__,
+        policy=embed.policy([item for item in (library, scripts) if item], (styles,)),
+        style=embed.inline(styles),
+        script=embed.inline(scripts),
+        library=embed.inline(library),
+        notice=embed.NOTICE if library else "",
+        article=article,
+        views=views,
+        command=command,
+        made=made,
     )
+
+
+def part(template: str, **values: object) -> str:
+    """What one template makes of `values`."""
+    return _templates().get_template(template).render(values)
 
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FunctionLoader(embed.resource),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         finalize=_shown,
     )
+    made.filters |= {"json_block": embed.json_block, "brief": words.cut}
+    return made
 
 
 def _shown(value: object) -> object:

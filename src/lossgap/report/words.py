@@ -6,7 +6,7 @@ from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import Setting
 from lossgap.report.table import INFERRED
 from lossgap.runs.run import Run
-from lossgap.strangers import short
+from lossgap.strangers import short, visible
 
 WORDS = {
     "different": "different: there is a gap beyond the noise",
@@ -67,3 +67,9 @@ def value(item: Setting, side: str) -> str:
 def sentence(text: str) -> str:
     """`text` with a capital and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters of `text`, made visible, on one line."""
+    said = " ".join(visible(text).split())
+    return said if len(said) <= most else said[: most - 1].rstrip() + "…"

@@ -1,6 +1,10 @@
 // What the scripts of all pages share: a chart that is drawn again when its controls, the width or the theme change.
 // Text reaches the document as textContent only.
 
+// `CHARTS[draws] = (section, data, form) => ...`: what draws each kind of chart. It is given the section with its `.plot`,
+// the JSON beside it, and the form of its controls, or null.
+const CHARTS = {};
+
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const print = matchMedia("print");
 
@@ -8,9 +12,10 @@ const print = matchMedia("print");
 // whenever something changes; returns what draws it again. `after(view)` is called when it is drawn.
 function drawing(plot, themes, make, after = () => {}) {
   let view = null, turns = 0, width = 0;
+  if (!plot.clientWidth) plot.dataset.drawn = "nothing"; // folded, or another alternative is shown
 
   async function draw() {
-    const turn = ++turns, wanted = make();
+    const turn = ++turns, wanted = plot.clientWidth ? make() : null; // no width: folded, or another choice is shown
     if (!wanted) {
       plot.dataset.drawn = "nothing";
       return;
