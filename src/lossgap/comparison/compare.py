@@ -1,8 +1,10 @@
 """Comparing runs: facts, alignment, noise, verdict, findings, what to do next.
 
     compare(control, test, margin=0.01) -> Comparison
+    compare([a1, a2, a3], [b1, b2]) -> Comparison           # groups: the spread over seeds is measured
 
-`control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log file, ...
+`control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log file, ... With several runs on a
+side the gap is the difference of the means, and the middle run of each side stands for its settings and its curve.
 """
 
 from __future__ import annotations
@@ -15,22 +17,29 @@ from lossgap.comparison.alignment import align
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import compare_settings
 from lossgap.comparison.facts import Facts
+from lossgap.comparison.groups import Groups, as_spread, group, middle
 from lossgap.comparison.noise import noise
 from lossgap.comparison.ranking import next_steps, rank
 from lossgap.comparison.reevaluation import FLAG, without_answered
 from lossgap.comparison.reevaluation import findings as measured_findings
 from lossgap.comparison.rules import Pair, Rule, find
+from lossgap.comparison.spread import KnownSpread
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
 from lossgap.evaluation.checkpoints import has_checkpoint
 from lossgap.runs.run import Run
 
 
+Side = Run | Path | str | Sequence[Run | Path | str]
+"""One run, what names one, or several of them."""
+
+
 def compare(
-    control: Run | Path | str,
-    test: Run | Path | str,
+    control: Side,
+    test: Side,
     *,
     margin: float = MARGIN,
+    spread: float | KnownSpread | None = None,
     max_gap: float | None = None,
     rules: Sequence[Rule] | None = None,
     sources: tuple[str, str] | None = None,
@@ -39,20 +48,31 @@ def compare(
 ) -> Comparison:
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
-    `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `rules` are by default
-    all of them; `sources` are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both
+    `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `spread` is a known
+    standard deviation over seeds, in place of a measured or shipped one. `rules` are by default all of them; `sources` are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both
     runs' checkpoints alike, on the whole val split, and tells `say` in a line each what takes its time. Raises
-    ConfigError `bad-margin`, what reading a run raises, and with `reevaluate` what `measure_alike` does.
+    ConfigError `bad-margin`, `bad-spread`, `empty-group`, what reading a run raises, and with `reevaluate` what
+    `measure_alike` does.
     """
     if not 0 <= margin < float("inf"):
         raise ConfigError("bad-margin", f"--margin={margin}: the margin must be a number of at least 0, e.g. {MARGIN}")
-    runs = tuple(item if isinstance(item, Run) else _load(item) for item in (control, test))
-    named = sources or tuple(str(item.path) if isinstance(item, Run) else str(item) for item in (control, test))
-    first, second = Facts.of(runs[0]), Facts.of(runs[1])
-    alignment = align(first, second)
-    chance = noise(first, second, alignment)
+    known = as_spread(spread)
+    controls, tests = _facts(control), _facts(test)
+    named = sources or (_named(control), _named(test))
+    groups: Groups | None = None
+    if len(controls) == 1 == len(tests):
+        first, second = controls[0], tests[0]
+        alignment = align(first, second)
+        chance = noise(first, second, alignment, known=known)
+    else:
+        groups, alignment = group(controls, tests, known, margin)
+        first, second = middle(controls), middle(tests)
+        chance = groups.row("last").noise
+    runs = (first.run, second.run)
     gap = alignment.gap("last")
     verdict = judge(gap, chance, alignment, margin)
+    if groups is not None and verdict.word == "inconclusive":
+        verdict = replace(verdict, settle=groups.settle, seeds=groups.more)
     settings = compare_settings(first, second)
     pair = Pair(control=first, test=second, alignment=alignment, noise=chance, settings=settings)
     measured = None
@@ -81,7 +101,19 @@ def compare(
         next=next_steps(findings, verdict, both, reevaluate=can_evaluate),
         max_gap=max_gap,
         reevaluation=measured,
+        groups=groups,
     )
+
+
+def _facts(side: Side) -> tuple[Facts, ...]:
+    """The facts of one side's runs."""
+    several = [side] if isinstance(side, Run | Path | str) else list(side)
+    return tuple(Facts.of(item if isinstance(item, Run) else _load(item)) for item in several)
+
+
+def _named(side: Side) -> str:
+    several = [side] if isinstance(side, Run | Path | str) else list(side)
+    return " ".join(str(item.path) if isinstance(item, Run) else str(item) for item in several)
 
 
 def _load(source: Path | str) -> Run:

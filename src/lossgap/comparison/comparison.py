@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.differences import Settings
 from lossgap.comparison.facts import Facts
+from lossgap.comparison.groups import Groups
 from lossgap.comparison.noise import Noise
 from lossgap.comparison.reevaluation import Reevaluation
 from lossgap.comparison.rules import Finding, RuledOut
@@ -42,6 +43,8 @@ class Comparison:
     max_gap: float | None = None
     reevaluation: Reevaluation | None = None
     """Both runs' checkpoints evaluated alike; None if that was not asked for."""
+    groups: Groups | None = None
+    """The groups behind it, where a side has several runs: `control` and `test` are then the middle runs."""
 
     @property
     def gap(self) -> float | None:

@@ -23,12 +23,17 @@ from lossgap.comparison.alignment import Alignment, RowName
 from lossgap.comparison.curve import Curve, Value
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
-from lossgap.comparison.spread import SpreadTable
+from lossgap.comparison.spread import KnownSpread, SpreadTable
+from lossgap.config import TrainConfig
+from lossgap.settings import settings_of
 
 NEIGHBOURS = 9
 """Evaluations whose spread about a straight line estimates the error of one, at most."""
 FEWEST_NEIGHBOURS = 5
 CONFIDENCE = 0.95
+
+NO_DRAW = ("numerics", "device")
+"""Factors whose settings change how a training is computed, and no random number of it."""
 
 PartEvidence = Literal["measured", "computed", "inferred", "unknown"]
 
@@ -133,13 +138,21 @@ def t_quantile(df: float) -> float:
 
 
 def noise(
-    control: Facts, test: Facts, alignment: Alignment, by: RowName = "last", spreads: SpreadTable | None = None
+    control: Facts,
+    test: Facts,
+    alignment: Alignment,
+    by: RowName = "last",
+    spreads: SpreadTable | None = None,
+    known: KnownSpread | None = None,
 ) -> Noise:
-    """The noise of the gap in one row of the alignment, from `spreads` (default: the shipped table)."""
+    """The noise of the gap in one row of the alignment, from `spreads` (default: the shipped table).
+
+    `known` is a standard deviation over seeds that the user gives; it stands in place of the table's.
+    """
     row, found = alignment.row(by), alignment.metric
     if not isinstance(found, Metric) or row.control is None or row.test is None:
         return Noise()
-    known = spreads or spread.table()
+    shipped = spreads or spread.table()
     if alignment.coincide and row.gap == 0:
         how = "the curves coincide digit for digit, so neither a seed nor a choice of windows is between them"
         return Noise(parts=(Part(name="training and evaluation", standard_error=0.0, evidence="computed", how=how),))
@@ -148,14 +161,36 @@ def noise(
         ("test", test, row.test, found.test, found.test_factor),
     )
     paired = "" if row.exact else same_windows(control, test)
-    fraction = known.paired_fraction if paired else 1.0
+    fraction = shipped.paired_fraction if paired else 1.0
     parts = []
     for label, facts, value, curve, factor in sides:
-        part = _exact(label) if row.exact else evaluation(label, facts, value, curve, factor, known)
+        part = _exact(label) if row.exact else evaluation(label, facts, value, curve, factor, shipped)
         parts.append(_times(part, fraction))
+    one_seed = same_draws(control, test)
     for label, facts, _, _, factor in sides:
-        parts.append(_seed(label, facts, found, factor, known))
+        if one_seed:
+            parts.append(_no_seed(label, one_seed))
+        elif known is not None:
+            parts.append(_given(label, known, factor))
+        else:
+            parts.append(_seed(label, facts, found, factor, shipped))
     return Noise(parts=(*parts, *_roundings(row.exact, sides)), paired=paired)
+
+
+def _no_seed(label: str, why: str) -> Part:
+    return Part(name=f"seed of {label}", standard_error=0.0, evidence="computed", how=why, of_seed=True)
+
+
+def _given(label: str, known: KnownSpread, factor: float) -> Part:
+    return Part(
+        name=f"seed of {label}",
+        standard_error=known.sd * factor,
+        df=known.df,
+        evidence="inferred",
+        how=f"known spread {known.sd:.4g} ({known.source})",
+        estimate="known",
+        of_seed=True,
+    )
 
 
 def _exact(label: str) -> Part:
@@ -295,6 +330,24 @@ def same_windows(control: Facts, test: Facts) -> str:
         same = _agree(control, test, (*names, "n_embd", "device")) and not control.run.seams and not test.run.seams
         return "nanoGPT's fixed seed and the same draws before each evaluation" if same else ""
     return ""
+
+
+def same_draws(control: Facts, test: Facts) -> str:
+    """Why no seed is between two runs of ours: equal weights, batches and masks; empty if that is not so or not known.
+
+    Our random numbers depend on seed, purpose, iteration and position alone, so settings of kernels, compilation,
+    threads, precision, logging and evaluation change none of them. What such a setting changes in the loss is then
+    the gap itself, with nothing of the seeds' spread in it.
+    """
+    if not (control.is_own and test.is_own) or control.run.seams or test.run.seams:
+        return ""
+    if (control.text("rng").value, test.text("rng").value) != ("counter", "counter"):
+        return ""
+    hashes = [facts.run.corpus.get("tokens_sha256") or facts.run.corpus.get("sha256") for facts in (control, test)]
+    if hashes[0] is None or hashes[0] != hashes[1]:
+        return ""
+    names = [item.name for item in settings_of(TrainConfig).values() if item.meaning and item.factor not in NO_DRAW]
+    return "equal seed, weights, batches and masks in both" if _agree(control, test, tuple(names)) else ""
 
 
 def _agree(control: Facts, test: Facts, names: tuple[str, ...]) -> bool:

@@ -41,6 +41,15 @@ class Spread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnownSpread:
+    """The standard deviation of a recipe's last loss over seeds, given by the user: nats per token."""
+
+    sd: float
+    df: float = math.inf
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class WindowSpread:
     """The standard deviation of the mean loss of one evaluation window, nats per token, at one context."""
 

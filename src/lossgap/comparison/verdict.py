@@ -3,7 +3,7 @@
 1. No loss in common, or no value of it: not-comparable.
 2. The 95% interval of the gap lies within the margin: equivalent, whether or not it contains 0.
 3. It does not contain 0: different.
-4. Else inconclusive, with the number of seeds that would decide.
+4. Else inconclusive, with the number of seeds that would decide with 80% power, if the gap is what it seems.
 
 Where the spread over seeds of a recipe is unknown, its stated upper bound takes its place, and the verdict is
 `different` if even that interval does not contain 0, else at most `inconclusive`.
@@ -18,14 +18,12 @@ from typing import Literal
 from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.metric import NoMetric
 from lossgap.comparison.noise import Noise
+from lossgap.comparison.power import runs_to_decide
 
 Word = Literal["different", "equivalent", "inconclusive", "not-comparable"]
 WORDS: tuple[Word, ...] = ("different", "equivalent", "inconclusive", "not-comparable")
 MARGIN = 0.01
 """Nats per token; gaps within it count as none."""
-
-MOST_SEEDS = 1_000_000
-"""More are not worth a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +40,7 @@ class Verdict:
     settle: str = ""
     """What would decide it, or make the runs comparable; empty if it is decided."""
     seeds: int | None = None
-    """Seeds per run that would decide an inconclusive gap of this size."""
+    """Runs of each recipe that would decide an inconclusive gap of this size, with 80% power."""
 
     @property
     def is_gap(self) -> bool:
@@ -91,16 +89,16 @@ def _inconclusive(
             reasons=(reason,),
             settle="Train the same recipe with 5 seeds or more, to know how far its losses lie apart by chance.",
         )
-    # n seeds on each side shrink the interval by sqrt(n): to less than |gap| it leaves 0, to less than margin - |gap|
-    # it fits the margin; the cheaper of the two decides.
-    reach, half = max(abs(gap), margin - abs(gap)), (interval[1] - interval[0]) / 2
-    seeds = max(2, math.ceil((half / reach) ** 2)) if reach * MOST_SEEDS**0.5 > half else None
+    error = noise.standard_error
+    assert error is not None  # nothing is at its bound here
+    # The error is of one difference; a single run of a side then spreads by error / sqrt(2).
+    seeds = runs_to_decide(gap, error / math.sqrt(2), margin)
     return Verdict(
         word="inconclusive",
         margin=margin,
         interval=interval,
         reasons=(reason,),
-        settle=f"About {seeds:,} seeds of each recipe would decide a gap of this size."
+        settle=f"About {seeds:,} seeds of each recipe would decide a gap of this size (80% power)."
         if seeds
         else "No affordable number of seeds would decide a gap of this size; state a larger --margin.",
         seeds=seeds,

@@ -1,0 +1,167 @@
+"""Measure how the spread over seeds depends on a recipe: 20 tiny recipes, 8 seeds of each, on one core.
+
+    OMP_NUM_THREADS=1 nice -n 15 python scripts/measure_spread_bank.py --runs=out-spread-bank
+    python scripts/measure_spread_bank.py --runs=out-spread-bank --write=True     # the results so far, into the table
+
+Each training has one thread, and its final state is scored on the whole val split. All recipes get seed 1, then all
+get seed 2, so an interrupted bank has as many seeds of each recipe as it can; a finished training is not repeated.
+Every recipe is `BASE` with what `RECIPES` changes. "tenth" is the first 100,000 characters of Tiny Shakespeare.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lossgap.errors import LossgapError
+from lossgap.settings import build, parse_arguments, setting
+
+BANK = Path(__file__).parents[1] / "src" / "lossgap" / "comparison" / "spread_bank.json"
+COMMAND = "python scripts/measure_spread_bank.py --runs=out-spread-bank"
+
+BASE: dict[str, object] = {
+    "dataset": "shakespeare_char",
+    "gradient_accumulation_steps": 1,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_embd": 64,
+    "block_size": 64,
+    "batch_size": 8,
+    "learning_rate": 2e-3,
+    "max_iters": 300,
+    "warmup_iters": 20,
+    "beta2": 0.99,
+    "dropout": 0.0,
+    "device": "cpu",
+    "compile": False,
+    "threads": 1,
+    "final_eval": False,
+    "always_save_checkpoint": False,
+    "eval_iters": 8,
+}
+
+RECIPES: Mapping[str, Mapping[str, object]] = {
+    "base": {},
+    "rate / 4": {"learning_rate": 5e-4},
+    "rate x 4": {"learning_rate": 8e-3},
+    "rate x 10": {"learning_rate": 2e-2},
+    "iterations / 3": {"max_iters": 100},
+    "iterations x 3": {"max_iters": 900},
+    "batch / 4": {"batch_size": 2},
+    "context / 4": {"block_size": 16},
+    "width / 4": {"n_embd": 16},
+    "width x 2": {"n_embd": 128, "learning_rate": 1e-3},
+    "depth 1": {"n_layer": 1},
+    "depth 4": {"n_layer": 4, "n_embd": 48},
+    "dropout": {"dropout": 0.2},
+    "constant rate": {"decay_lr": False},
+    "tenth": {"dataset": "tenth", "max_iters": 600},
+    "narrow, many updates": {"n_layer": 1, "n_embd": 32, "block_size": 32, "max_iters": 900},
+    "deep, small batch": {"n_layer": 4, "n_embd": 32, "block_size": 32, "batch_size": 4, "learning_rate": 1e-3},
+    "smallest, high rate": {"n_layer": 1, "n_embd": 16, "block_size": 32, "batch_size": 4, "learning_rate": 1e-2},
+    "low rate": {"n_embd": 48, "learning_rate": 1e-4, "max_iters": 600},
+    "short windows, dropout": {"block_size": 32, "batch_size": 16, "learning_rate": 4e-3, "dropout": 0.1},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of this script."""
+
+    runs: str = setting("out-spread-bank", "folder for the runs")
+    seeds: int = setting(8, "seeds of each recipe", "seeds")
+    write: bool = setting(False, "write the results so far into the table instead of training")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train what is missing, or write what there is."""
+    options = build(Options, parse_arguments(argv, Options))
+    folder = Path(options.runs)
+    if options.write:
+        write(folder)
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(1, options.seeds + 1):
+        for name in RECIPES:
+            train(name, seed, folder)
+    return 0
+
+
+def settings(name: str, folder: Path) -> dict[str, object]:
+    """The settings of a recipe: the horizon is max_iters, min_lr a tenth of the rate, ten evaluations."""
+    found = {**BASE, **RECIPES[name]}
+    rate, iters = found["learning_rate"], found["max_iters"]
+    assert isinstance(rate, float)
+    assert isinstance(iters, int)
+    if found["dataset"] == "tenth":
+        found["dataset"] = str(_tenth(folder))
+    return {**found, "lr_decay_iters": iters, "min_lr": rate / 10, "eval_interval": max(1, iters // 10)}
+
+
+def _tenth(folder: Path) -> Path:
+    """The first 100,000 characters of Tiny Shakespeare as a text file."""
+    from lossgap.corpus import open_corpus
+
+    path = folder / "tenth.txt"
+    if not path.exists():
+        corpus = open_corpus("shakespeare_char")
+        assert corpus.tokenizer is not None
+        path.write_text(corpus.tokenizer.decode([int(item) for item in corpus.train[:100_000]]), encoding="utf-8")
+    return path
+
+
+def train(name: str, seed: int, folder: Path) -> None:
+    """One training and its exact val loss, in `<recipe>-<seed>/exact.json`."""
+    from lossgap.api import train as run
+
+    place = folder / f"{name.replace(' ', '_').replace('/', 'by').replace(',', '')}-{seed}"
+    done = place / "exact.json"
+    if done.exists():
+        return
+    run(**settings(name, folder), seed=seed, out_dir=str(place), overwrite=True)
+    windows = exact(place)
+    done.write_text(json.dumps({"recipe": name, "seed": seed, "val_loss": statistics.fmean(windows), "windows": windows}))
+    for checkpoint in place.glob("ckpt*.pt"):
+        checkpoint.unlink()
+    print(f"{name}, seed {seed}: {statistics.fmean(windows):.4f}", flush=True)
+
+
+def exact(place: Path) -> list[float]:
+    """The loss of every full window of the val split, (W,) nats per token, under the final state."""
+    import torch
+    import torch.nn.functional as F
+
+    from lossgap.corpus import exact_windows, open_corpus, token_window
+    from lossgap.gpt import GPT, GPTConfig
+    from lossgap.runs.run_json import read_run_json
+    from lossgap.training import checkpoint
+
+    found = checkpoint.load(place / "ckpt-final.pt")
+    model = GPT(GPTConfig(**found.model_args)).eval()
+    checkpoint.fill(model, found)
+    config = read_run_json(place)["config"]
+    assert isinstance(config, dict)
+    tokens, T = open_corpus(str(config["dataset"])).val, model.config.block_size
+    starts, lengths = exact_windows(len(tokens), T)
+    starts = starts[lengths == T]
+    losses: list[float] = []
+    with torch.no_grad():
+        for first in range(0, len(starts), 128):
+            x, y = (torch.from_numpy(item) for item in token_window(tokens, starts[first : first + 128], T))
+            logits = model.lm_head(model.hidden(x)[0])
+            each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+            losses += each.double().mean(1).tolist()
+    return losses
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except LossgapError as error:
+        print(f"measure_spread_bank: {error} [{error.slug}]", file=sys.stderr)
+        sys.exit(1)
