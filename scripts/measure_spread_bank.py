@@ -69,6 +69,9 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
 }
 
 
+KEPT = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "learning_rate", "max_iters", "dropout", "decay_lr")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Flags of this script."""
@@ -125,7 +128,9 @@ def train(name: str, seed: int, folder: Path) -> None:
         return
     run(**settings(name, folder), seed=seed, out_dir=str(place), overwrite=True)
     windows = exact(place)
-    done.write_text(json.dumps({"recipe": name, "seed": seed, "val_loss": statistics.fmean(windows), "windows": windows}))
+    done.write_text(
+        json.dumps({"recipe": name, "seed": seed, "val_loss": statistics.fmean(windows), "windows": windows})
+    )
     for checkpoint in place.glob("ckpt*.pt"):
         checkpoint.unlink()
     print(f"{name}, seed {seed}: {statistics.fmean(windows):.4f}", flush=True)
@@ -157,6 +162,42 @@ def exact(place: Path) -> list[float]:
             each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
             losses += each.double().mean(1).tolist()
     return losses
+
+
+def write(folder: Path) -> None:
+    """The table `spread_bank.json` from the finished trainings: one entry per recipe, with its seeds' losses."""
+    from lossgap.version import __version__
+
+    entries: list[dict[str, object]] = []
+    for name in RECIPES:
+        found = sorted(
+            (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/exact.json")),
+            key=lambda item: int(item["seed"]),
+        )
+        finals = [float(item["val_loss"]) for item in found if item["recipe"] == name]
+        if len(finals) < 3:
+            continue
+        recipe = {key: value for key, value in settings(name, folder).items() if key in KEPT}
+        recipe["dataset"] = "tenth" if RECIPES[name].get("dataset") == "tenth" else "shakespeare_char"
+        entries.append(
+            {
+                "id": name,
+                "recipe": recipe,
+                "n": len(finals),
+                "mean": round(statistics.fmean(finals), 6),
+                "sd": round(statistics.stdev(finals), 6),
+                "finals": [round(value, 6) for value in finals],
+            }
+        )
+    table: dict[str, object] = {
+        "schema": "lossgap.spread-bank/1",
+        "about": "Exact val losses over seeds of small recipes on one thread of a CPU.",
+        "command": COMMAND,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "lossgap": __version__,
+        "entries": entries,
+    }
+    BANK.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from lossgap.strangers import one_line
 
 if TYPE_CHECKING:
     from lossgap.comparison import Comparison
+    from lossgap.comparison.sides import Sides
     from lossgap.runs.run import Run
 
 USAGE = """usage: lossgap compare CONTROL TEST [TEST2 ...] [--key=value ...]
@@ -22,7 +23,11 @@ Reads two runs, aligns them, says how big the gap (test minus control) is agains
 causes the evidence supports. More tests are each compared with the control. A run is a run folder, a checkpoint, a
 log (PATH#2 for its second run), a figures file, a config file, a preset, or - for the standard input.
 
+Several runs on each side:   lossgap compare A1 A2 A3 : B1 B2      or      A/*.log --against B/*.log
+The spread over seeds is then measured. A folder of runs stands for all the runs in it.
+
   --margin=0.01               gaps within this count as none [nats per token]
+  --spread=SD|FILE            a known standard deviation over seeds, or a file that says it
   --max-gap=X                 exit 2 if the upper end of the gap's 95% interval exceeds X, 3 if the verdict is
                               inconclusive or not-comparable
 What a log does not say; RUN is control, test, test2, ...:
@@ -46,6 +51,7 @@ class Options:
     """Flags of `lossgap compare` that are given once."""
 
     margin: float = setting(0.01, "gaps within this count as none", "nats per token")
+    spread: str = setting("", "a known standard deviation over seeds, or a file that says it", "nats per token")
     max_gap: float | None = setting(None, "exit 2 if the gap may exceed this", "nats per token")
     json: bool = setting(False, "one JSON document")
     html: str = setting("", "write a page to this file")
@@ -66,14 +72,19 @@ class About:
 
 def main(argv: Sequence[str]) -> int:
     """Compare; returns the exit code that `--max-gap` asks for. Raises LossgapError for what the user can mend."""
-    said, rest = parted(argv)
+    from lossgap.comparison.sides import sides, with_colons
+
+    said, rest = parted(with_colons(argv))
     given = parse_arguments(rest, Options)
     if given.help:
         print(USAGE)
         return 0
     options = build(Options, given)
-    runs = load(given, said)
-    comparisons = _compare(given.positionals, runs, options)
+    found = sides(given.positionals)
+    if found is None:
+        comparisons = _compare(given.positionals, load(given, said), options)
+    else:
+        comparisons = (_compare_groups(found, said, options),)
     _render(comparisons, options)
     from lossgap.comparison.comparison import exit_code
 
@@ -91,12 +102,7 @@ def load(given: Given, said: Mapping[str, About], command: str = "compare") -> l
     if named.count("-") > 1:
         raise ConfigError("stdin-twice", "the standard input can be read once; give a file for the other run")
     labels = run_labels(len(named))
-    unknown = said.keys() - {*labels, ""}
-    if unknown:
-        raise ConfigError(
-            "no-such-label",
-            f"{one_line(sorted(unknown)[0])} is no run of this comparison; there are {', '.join(labels)}",
-        )
+    _check_labels(said, labels)
     every = said.get("", About())
     runs = []
     for label, source in zip(labels, named, strict=True):
@@ -114,14 +120,62 @@ def load(given: Given, said: Mapping[str, About], command: str = "compare") -> l
     return runs
 
 
+def _compare_groups(found: Sides, said: Mapping[str, About], options: Options) -> Comparison:
+    """All runs of a side have its label, control or test."""
+    from lossgap.comparison import compare
+    from lossgap.comparison.spread import known_spread
+    from lossgap.runs.readers.source import load_run
+
+    _check_labels(said, run_labels(2))
+    every = said.get("", About())
+    loaded: list[list[Run]] = []
+    for label, sources in (("control", found.control), ("test", found.test)):
+        own = said.get(label, About())
+        loaded.append(
+            [
+                load_run(
+                    source,
+                    format=own.format or every.format,
+                    config=own.config,
+                    set=own.set,
+                    device=own.device,
+                    columns=every.columns | own.columns,
+                )
+                for source in sources
+            ]
+        )
+    return compare(
+        loaded[0],
+        loaded[1],
+        margin=options.margin,
+        spread=known_spread(options.spread) if options.spread else None,
+        max_gap=options.max_gap,
+        sources=(" ".join(found.control), " ".join(found.test)),
+        reevaluate=options.reevaluate,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+
+
+def _check_labels(said: Mapping[str, About], labels: Sequence[str]) -> None:
+    """Raises ConfigError `no-such-label`."""
+    unknown = said.keys() - {*labels, ""}
+    if unknown:
+        raise ConfigError(
+            "no-such-label",
+            f"{one_line(sorted(unknown)[0])} is no run of this comparison; there are {', '.join(labels)}",
+        )
+
+
 def _compare(sources: Sequence[str], runs: Sequence[Run], options: Options) -> tuple[Comparison, ...]:
     from lossgap.comparison import compare
+    from lossgap.comparison.spread import known_spread
 
     return tuple(
         compare(
             runs[0],
             run,
             margin=options.margin,
+            spread=known_spread(options.spread) if options.spread else None,
             max_gap=options.max_gap,
             sources=(sources[0], source),
             reevaluate=options.reevaluate,

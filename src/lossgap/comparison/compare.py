@@ -29,7 +29,6 @@ from lossgap.errors import ConfigError
 from lossgap.evaluation.checkpoints import has_checkpoint
 from lossgap.runs.run import Run
 
-
 Side = Run | Path | str | Sequence[Run | Path | str]
 """One run, what names one, or several of them."""
 
@@ -49,10 +48,10 @@ def compare(
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
     `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `spread` is a known
-    standard deviation over seeds, in place of a measured or shipped one. `rules` are by default all of them; `sources` are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both
-    runs' checkpoints alike, on the whole val split, and tells `say` in a line each what takes its time. Raises
-    ConfigError `bad-margin`, `bad-spread`, `empty-group`, what reading a run raises, and with `reevaluate` what
-    `measure_alike` does.
+    standard deviation over seeds, in place of a measured or shipped one. `rules` are by default all of them; `sources`
+    are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both runs' checkpoints
+    alike, on the whole val split, and tells `say` in a line each what takes its time. Raises ConfigError `bad-margin`,
+    `bad-spread`, `empty-group`, what reading a run raises, and with `reevaluate` what `measure_alike` does.
     """
     if not 0 <= margin < float("inf"):
         raise ConfigError("bad-margin", f"--margin={margin}: the margin must be a number of at least 0, e.g. {MARGIN}")

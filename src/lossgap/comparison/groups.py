@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lossgap.comparison.alignment import Alignment, Row, RowName, align
 from lossgap.comparison.curve import Value
@@ -58,7 +58,7 @@ class GroupRow:
     at: float | None
     control: Sample | None = None
     test: Sample | None = None
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
     why: str = ""
     """Why there is no gap or no interval; empty if there is."""
 

@@ -51,7 +51,9 @@ def sides(words: Sequence[str]) -> Sides | None:
             f"{len(control)} runs before the colon and {len([word for word in test if word != COLON])} after it, "
             f"{list(words).count(COLON)} colons: give one colon (or --against) with runs on both sides",
         )
-    return Sides(tuple(run for word in control for run in expand(word)), tuple(run for word in test for run in expand(word)))
+    return Sides(
+        tuple(run for word in control for run in expand(word)), tuple(run for word in test for run in expand(word))
+    )
 
 
 def expand(word: str) -> list[str]:

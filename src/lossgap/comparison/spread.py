@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import cast
 
 from lossgap.comparison.facts import Facts
+from lossgap.errors import ConfigError
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
+from lossgap.settings import one_line
 
 FINGERPRINT = ("n_layer", "n_embd", "block_size", "batch", "max_iters")
 SIMILAR = 3.0
@@ -47,6 +51,39 @@ class KnownSpread:
     sd: float
     df: float = math.inf
     source: str
+
+
+def known_spread(given: str) -> KnownSpread:
+    """What `--spread` names: a standard deviation, or a JSON file with `sd` (and `df`, `source`) or with `finals`.
+
+    An entry that `scripts/measure_spread.py` prints is such a file, a baseline of `lossgap baseline` too. Raises
+    ConfigError `bad-spread`.
+    """
+    try:
+        sd = float(given)
+    except ValueError:
+        return _from_file(given)
+    if not (math.isfinite(sd) and sd >= 0):
+        raise ConfigError("bad-spread", f"--spread={given}: a standard deviation is a finite number of at least 0")
+    return KnownSpread(sd=sd, source="given")
+
+
+def _from_file(given: str) -> KnownSpread:
+    name = one_line(given)
+    try:
+        found = as_mapping(json.loads(Path(given).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "bad-spread", f"--spread={name}: neither a number nor a readable JSON file ({one_line(str(error))})"
+        ) from error
+    found = as_mapping(found.get("entry")) or as_mapping(found.get("spread")) or found
+    sd, df = as_float(found.get("sd")), as_float(found.get("df"))
+    finals = [value for item in as_list(found.get("finals")) if (value := as_float(item)) is not None]
+    if sd is None and len(finals) > 1:
+        sd, df = statistics.stdev(finals), float(len(finals) - 1)
+    if sd is None or sd < 0 or (df is not None and df < 1):
+        raise ConfigError("bad-spread", f"--spread={name}: it gives no sd (of at least 0) and no list of finals")
+    return KnownSpread(sd=sd, df=math.inf if df is None else df, source=as_text(found.get("source")) or name)
 
 
 @dataclass(frozen=True, kw_only=True)

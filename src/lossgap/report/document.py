@@ -53,6 +53,10 @@ def text(comparisons: Sequence[Comparison]) -> str:
 def one(found: Comparison) -> Json:
     """The document of one comparison."""
     measured = {} if found.reevaluation is None else {"reevaluation": _reevaluation(found.reevaluation)}
+    if found.groups is not None:
+        from lossgap.report import groups  # it stands on this module
+
+        measured["groups"] = groups.document(found.groups)
     return {
         "schema": SCHEMA,
         "lossgap": __version__,

@@ -16,7 +16,7 @@ from rich.text import Text
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Finding
-from lossgap.report import like_for_like, words
+from lossgap.report import groups, like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
 from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, plain_table
 from lossgap.runs.run import Run
@@ -60,6 +60,7 @@ def _show(found: Comparison, console: Console) -> None:
         console.print(joined(("Equal in both: ", "dim"), (visible(", ".join(same)), "dim")))
     console.print()
     _gap(found, console)
+    _groups(found, console)
     _like_for_like(found, console)
     _findings(found, console)
     _ruled_out(found, console)
@@ -105,6 +106,20 @@ def _gap(found: Comparison, console: Console) -> None:
         row(label, text)
         label = ""
     console.print(grid)
+
+
+def _groups(found: Comparison, console: Console) -> None:
+    if found.groups is None:
+        return
+    heading(console, "groups of runs")
+    table = plain_table()
+    for name in groups.HEADER:
+        table.add_column(name, overflow="fold", justify="left" if name == "at" else "right")
+    for line in groups.lines(found.groups):
+        table.add_row(*(Text(visible(cell)) for cell in line.cells))
+    console.print(Padding(table, (0, 0, 0, 3)))
+    for note in groups.notes(found.groups):
+        indented(console, note, 3)
 
 
 def _like_for_like(found: Comparison, console: Console) -> None:
