@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lossgap.errors import ConfigError
-from lossgap.runs.run_json import RUN_FILE, shown
-from lossgap.settings import one_line
+from lossgap.runs.run_json import RUN_FILE
+from lossgap.strangers import one_line, shown
 
 COLON = ":"
 AGAINST = "--against"

@@ -20,7 +20,7 @@ from typing import cast
 from lossgap.comparison.facts import Facts
 from lossgap.errors import ConfigError
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
-from lossgap.settings import one_line
+from lossgap.strangers import one_line
 
 FINGERPRINT = ("n_layer", "n_embd", "block_size", "batch", "max_iters")
 SIMILAR = 3.0
