@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comparison.made import curve, run
@@ -72,6 +72,7 @@ def test_no_common_loss_is_not_comparable() -> None:
     assert found.settle
 
 
+@settings(deadline=None)  # the first call imports scipy
 @given(st.floats(-0.5, 0.5), st.floats(1e-4, 0.2), st.floats(0, 0.1))
 def test_the_verdict_is_a_function_of_interval_and_margin(gap: float, error: float, margin: float) -> None:
     found = _judge(gap, _noise(error), margin)
@@ -86,6 +87,7 @@ def test_the_verdict_is_a_function_of_interval_and_margin(gap: float, error: flo
         assert low <= 0 <= high
 
 
+@settings(deadline=None)
 @given(st.floats(-0.05, 0.05), st.floats(1e-3, 0.2))
 def test_the_seeds_it_asks_for_would_decide(gap: float, error: float) -> None:
     found = _judge(gap, _noise(error))
