@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lossgap.arguments import Given, build, parse_arguments
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, nearest, parse_arguments, setting, settings_of
+from lossgap.settings import nearest, setting, settings_of
 from lossgap.strangers import one_line, short
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lossgap.arguments import Given
 from lossgap.config_file import resolve_arguments
 from lossgap.runs.run import Run
-from lossgap.settings import Given
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Executors, Prepared

@@ -21,17 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from lossgap.arguments import Given, asks_for_help, read_arguments
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, warn
 from lossgap.presets import PRESETS, preset
-from lossgap.settings import (
-    Given,
-    accept,
-    asks_for_help,
-    did_you_mean,
-    read_arguments,
-    settings_of,
-)
+from lossgap.settings import accept, did_you_mean, settings_of
 from lossgap.strangers import LAYOUT, one_line, short, visible
 
 MAX_BYTES = 1_000_000

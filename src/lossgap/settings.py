@@ -1,23 +1,14 @@
-"""Settings: the fields of a dataclass as flags, with one grammar for every command.
+"""Settings: the fields of a dataclass, each with its doc, unit, type and the values that it takes.
 
     @dataclass(frozen=True, kw_only=True)
-    class SampleSettings:
+    class SampleOptions:
         num_samples: int = setting(10, "how many samples to draw", unit="samples")
 
-    given = parse_arguments(["out", "--num_samples=3"], SampleSettings)
-    settings = build(SampleSettings, given)
-
-The grammar, applied left to right, a later value replacing an earlier one:
-
-1. `--key=value`; everything after the first `=` is the value, further `=` included.
-2. `--key value`, when the next argument does not start with `--`.
-3. `--flag` for a bool means True; a following `True` or `False` is taken as its value.
-4. `_` and `-` are the same in keys. `-h` and `--help` ask for help, whatever else is given.
-5. `--` ends the flags. All other arguments are positionals; a lone `-` is one.
-
-Types: bool (`True`, `False`, any case), int (`1_000`), float (an int too), str (as it stands; quotes
-around the whole value are removed), `Path`, `Literal[...]` of strings, `tuple[int, ...]` (`500,2000`),
-and any of these `| None` (`None`).
+Such a dataclass is a command's flags (`arguments.py` parses them), its generated help, and the keywords of its Python
+call. Types: bool (`True`, `False`, any case), int (`1_000`), float (an int too), str (as it stands; quotes around the
+whole value are removed), `Path`, `Literal[...]` of strings, `tuple[int, ...]` (`500,2000`), any of these `| None`
+(`None`), and three that may be given again, each time adding to what is there: `tuple[str, ...]`,
+`Mapping[str, str]` (`iter:step,val_loss:loss`) and `Mapping[str, tuple[str, ...]]` (`NAME=A,B`).
 """
 
 from __future__ import annotations
@@ -30,7 +21,7 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -61,14 +52,27 @@ def setting(
     unit: str | None = None,
     factor: Factor | None = None,
     meaning: bool = True,
+    *,
+    group: str = "",
+    common: bool = False,
+    flag: str = "",
+    short: str = "",
+    value: str = "",
+    aliases: Mapping[str, str] | None = None,
 ) -> T:
     """A dataclass field with what the help, the comparison and the hash need to know of it.
 
     `doc` is one sentence that names the sentinel values; `unit` is what the number counts; `factor`
     is the group it belongs to, or None for measurement and bookkeeping; `meaning` says whether a
-    training with another value would be another training.
+    training with another value would be another training. The rest is for people: `group` is the heading under
+    which the help lists the flag, `common` puts it first, `flag` names it on the command line where its own name is a
+    word of Python, `short` is a second name such as `-o`, `value` stands for its value in the help, and `aliases` are
+    other words for its values.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "unit": unit, "factor": factor, "meaning": meaning})
+    about = {"doc": doc, "unit": unit, "factor": factor, "meaning": meaning, "group": group, "common": common}
+    return dataclasses.field(
+        default=default, metadata={**about, "flag": flag, "short": short, "value": value, "aliases": aliases or {}}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,13 @@ class Setting:
     unit: str | None
     factor: Factor | None
     meaning: bool
+    group: str = ""
+    common: bool = False
+    flag: str = ""
+    """The name on the command line, without `--`."""
+    short: str = ""
+    value: str = ""
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def type(self) -> str:
@@ -93,8 +104,23 @@ class Setting:
         """Whether a value must be given."""
         return self.default is dataclasses.MISSING
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the flag may be given again, each time adding to what is there."""
+        return _without_none(self.annotation)[0] in _ADDED
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the flag alone, without a value, means True."""
+        return _without_none(self.annotation)[0] is bool
+
 
 _SETTINGS: dict[type, Mapping[str, Setting]] = {}
+_TEXTS = tuple[str, ...]
+_PAIRS = Mapping[str, str]
+_LISTS = Mapping[str, tuple[str, ...]]
+_ADDED: Mapping[Any, str] = {_TEXTS: "texts", _PAIRS: "NAME:NAME, comma separated", _LISTS: "NAME=A,B"}
+"""The types of flags that may be given again, in words."""
 
 
 def settings_of(cls: type) -> Mapping[str, Setting]:
@@ -118,6 +144,12 @@ def _setting_of(field: dataclasses.Field[Any], annotation: Any) -> Setting:
         unit=field.metadata.get("unit"),
         factor=field.metadata.get("factor"),
         meaning=field.metadata.get("meaning", True),
+        group=field.metadata.get("group", ""),
+        common=field.metadata.get("common", False),
+        flag=field.metadata.get("flag") or field.name,
+        short=field.metadata.get("short", ""),
+        value=field.metadata.get("value", ""),
+        aliases=field.metadata.get("aliases", {}),
     )
 
 
@@ -146,6 +178,8 @@ def type_words(annotation: Any) -> str:
         words = "|".join(str(choice) for choice in typing.get_args(inner))
     elif inner == tuple[int, ...]:
         words = "ints, comma separated"
+    elif inner in _ADDED:
+        return _ADDED[inner]
     else:
         words = {bool: "bool", int: "int", float: "float", str: "text", Path: "path"}[inner]
     return f"{words} or None" if optional else words
@@ -185,8 +219,12 @@ def accept(setting: Setting, value: object, where: str) -> Any:
     inner, optional = _without_none(setting.annotation)
     if value is None and optional:
         return None
+    if isinstance(value, str):
+        value = setting.aliases.get(value.lower(), value)
     if typing.get_origin(inner) is Literal:
         return _accept_choice(setting, value, typing.get_args(inner), where)
+    if inner in _ADDED:
+        return _accept_added(setting, value, inner, where)
     if inner == tuple[int, ...]:
         if not isinstance(value, list | tuple):
             raise _wrong_type(setting, value, where)
@@ -210,6 +248,25 @@ def _accept_choice(setting: Setting, value: object, choices: Sequence[str], wher
         advice = did_you_mean(value, choices) or f"take {choices[0]}"
         raise ConfigError("bad-choice", f"{where}: got {short(value)}, but {listed}; {advice}")
     return value
+
+
+def _accept_added(setting: Setting, value: object, kind: Any, where: str) -> object:
+    """Texts, a mapping of texts, or a mapping of lists of texts."""
+    if kind == _TEXTS:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise _wrong_type(setting, value, where)
+        return tuple(_accept_text(setting, item, where) for item in value)
+    if not isinstance(value, Mapping):
+        raise _wrong_type(setting, value, where)
+    if kind == _PAIRS:
+        if not all(isinstance(item, str) for pair in value.items() for item in pair):
+            raise _wrong_type(setting, value, where)
+        return dict(value)
+    if not all(
+        isinstance(items, list | tuple) and all(isinstance(item, str) for item in items) for items in value.values()
+    ):
+        raise _wrong_type(setting, value, where)
+    return {str(name): tuple(items) for name, items in value.items()}
 
 
 def _accept_text(setting: Setting, value: str, where: str) -> str:
@@ -252,9 +309,27 @@ def read_text(setting: Setting, text: str, where: str) -> Any:
     elif inner == tuple[int, ...]:
         parts = text.strip().strip("()[]").split(",")
         value = [_number(int, part) for part in parts if part.strip()]
+    elif inner in _ADDED:
+        value = _added(setting, inner, text)
     else:
         value = _unquoted(text)
     return accept(setting, value, where)
+
+
+def _added(setting: Setting, kind: Any, text: str) -> object:
+    """What one more `--flag text` adds. Raises ConfigError `bad-columns`, `bad-factor`."""
+    if kind == _TEXTS:
+        return (text,)
+    given = f"--{setting.flag}={one_line(text, 60)}"
+    if kind == _PAIRS:
+        parts = [part.partition(":") for part in text.split(",") if part.strip()]
+        if not all(colon and name for _, colon, name in parts):
+            raise ConfigError("bad-columns", f"{given}: write role:name, e.g. --{setting.flag}=iter:step")
+        return {role.strip(): name.strip() for role, _, name in parts}
+    name, equals, names = text.partition("=")
+    if not equals or not names:
+        raise ConfigError("bad-factor", f"{given}: write --{setting.flag} NAME=A,B, e.g. --{setting.flag} d=dropout")
+    return {name: tuple(item.strip() for item in names.split(","))}
 
 
 def _number(kind: Any, text: str) -> object:
@@ -277,104 +352,3 @@ def _unquoted(text: str) -> str:
             return str(ast.literal_eval(text))
     except (SyntaxError, ValueError):
         return text
-
-
-# ---------------------------------------------------------------------------------------------
-# Arguments
-
-
-@dataclass(frozen=True)
-class Given:
-    """What was given explicitly: nothing that is only a default.
-
-    `values` by setting name; `sources` says where each came from (`--batch_size=12`,
-    `config/x.py line 3`, `preset shakespeare_char`); `echo` holds the lines that nanoGPT prints.
-    """
-
-    values: dict[str, object]
-    sources: dict[str, str]
-    positionals: tuple[str, ...] = ()
-    help: bool = False
-    echo: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag with its value and the words that gave it."""
-
-    name: str
-    value: object
-    source: str
-
-
-def read_arguments(argv: Sequence[str], cls: type) -> Iterator[Flag | str]:
-    """Flags and positionals (as text) of `argv` in their order, by the grammar of this module.
-
-    Raises `ConfigError` `unknown-flag`, `missing-value`, and as `accept` does.
-    """
-    settings = settings_of(cls)
-    rest = list(reversed(argv))
-    while rest:
-        argument = rest.pop()
-        if argument == "--":
-            yield from reversed(rest)
-            return
-        if not argument.startswith("-") or argument == "-":
-            yield argument
-            continue
-        key, equals, text = argument.lstrip("-").partition("=")
-        name = key.replace("-", "_")
-        if name not in settings or not argument.startswith("--"):
-            raise _unknown_flag(argument.partition("=")[0], name, settings)
-        if not equals:
-            text = _next_value(settings[name], rest)
-        source = one_line(f"--{name}={text}")
-        yield Flag(name, read_text(settings[name], text, source), source)
-
-
-def _next_value(setting: Setting, rest: list[str]) -> str:
-    """The value of a flag without `=`: taken off `rest`, or True for a bool."""
-    if _without_none(setting.annotation)[0] is bool:
-        return rest.pop() if rest and rest[-1].lower() in ("true", "false") else "True"
-    if not rest or rest[-1].startswith("--"):
-        raise ConfigError(
-            "missing-value", f"--{setting.name}: no value given; write --{setting.name}=VALUE ({setting.type})"
-        )
-    return rest.pop()
-
-
-def _unknown_flag(flag: str, name: str, settings: Iterable[str]) -> ConfigError:
-    advice = did_you_mean(name, settings, "--") or "--help lists them all"
-    return ConfigError("unknown-flag", f"{one_line(flag[:80])}: there is no such flag; {advice}")
-
-
-def asks_for_help(argv: Sequence[str]) -> bool:
-    """Whether `-h` or `--help` stands among the flags."""
-    flags = argv[: argv.index("--")] if "--" in argv else argv
-    return "-h" in flags or "--help" in flags
-
-
-def parse_arguments(argv: Sequence[str], cls: type) -> Given:
-    """What `argv` (without the command's name) sets of dataclass `cls`, and its positionals.
-
-    With `-h` or `--help` nothing else is judged. Raises as `read_arguments` does.
-    """
-    if asks_for_help(argv):
-        return Given({}, {}, help=True)
-    values: dict[str, object] = {}
-    sources: dict[str, str] = {}
-    positionals: list[str] = []
-    for item in read_arguments(argv, cls):
-        if isinstance(item, str):
-            positionals.append(item)
-        else:
-            values[item.name], sources[item.name] = item.value, item.source
-    return Given(values, sources, tuple(positionals))
-
-
-def build(cls: type[T], given: Given) -> T:
-    """The dataclass `cls` with the given values. Raises `ConfigError` `missing-flag` for a required one."""
-    for item in settings_of(cls).values():
-        if item.required and item.name not in given.values:
-            raise ConfigError("missing-flag", f"--{item.name} is required; give --{item.name}=VALUE ({item.type})")
-    return cls(**given.values)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import lossgap
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.gpt import GPTConfig
@@ -20,7 +21,6 @@ from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.drawing import draw, initial_moment, new_draws
 from lossgap.parity.record import record
 from lossgap.parity.stretch import Job, Moment
-from lossgap.settings import Given
 from lossgap.training.numerics import Numerics, resolve
 
 SETTINGS: dict[str, object] = {

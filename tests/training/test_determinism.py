@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.gpt import GPTConfig, n_places
-from lossgap.settings import Given
 from lossgap.training.batches import Batches
 from lossgap.training.distributed import share
 from lossgap.training.draws import CounterDraws

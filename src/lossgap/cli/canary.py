@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossgap.arguments import asks_for_help, build, parse_arguments, read_arguments
 from lossgap.config import TrainConfig
-from lossgap.settings import asks_for_help, build, parse_arguments, read_arguments, setting
+from lossgap.settings import setting
 
 USAGE = """usage: lossgap canary [RUN_OR_CONFIG ...] [--key=value ...] [--json]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossgap.arguments import Given, build, parse_arguments
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, parse_arguments, setting
+from lossgap.settings import setting
 from lossgap.strangers import one_line
 
 if TYPE_CHECKING:

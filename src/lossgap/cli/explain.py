@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lossgap.arguments import Given, build, parse_arguments
 from lossgap.cli.compare import load, parted
 from lossgap.errors import ConfigError
-from lossgap.settings import Given, build, parse_arguments, setting
+from lossgap.settings import setting
 from lossgap.strangers import one_line
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.errors import ConfigError
 from lossgap.report.read_document import SCHEMA, document
 from lossgap.report.terminal import Terminal
@@ -17,7 +18,7 @@ from lossgap.runs.readers.detect import FORMATS
 from lossgap.runs.readers.source import load_runs
 from lossgap.runs.reading import Reading
 from lossgap.runs.run import Run
-from lossgap.settings import build, parse_arguments, setting
+from lossgap.settings import setting
 from lossgap.strangers import LAYOUT, one_line, visible
 
 SHOWN_NOTES = 20

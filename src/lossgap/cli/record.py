@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lossgap.arguments import asks_for_help, build, parse_arguments
 from lossgap.errors import ConfigError
-from lossgap.settings import asks_for_help, build, parse_arguments, setting, settings_of
+from lossgap.settings import setting, settings_of
 
 if TYPE_CHECKING:
     from lossgap.parity.record import Recorded

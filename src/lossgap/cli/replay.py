@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.errors import ConfigError
-from lossgap.settings import build, parse_arguments, setting
+from lossgap.settings import setting
 
 if TYPE_CHECKING:
     from lossgap.parity.replay_result import Replay

@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.errors import ConfigError
 from lossgap.report.runs_document import document
 from lossgap.report.terminal import Terminal
 from lossgap.runs.listing import RunSummary, listing
-from lossgap.settings import build, parse_arguments, setting
+from lossgap.settings import setting
 from lossgap.strangers import shown, visible
 
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.errors import ConfigError, warn
-from lossgap.settings import build, parse_arguments, setting, settings_of
+from lossgap.settings import setting, settings_of
 from lossgap.strangers import LAYOUT, short, unguarded, visible
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from lossgap.arguments import Given
 from lossgap.config import describe
 from lossgap.config_file import resolve_arguments
 from lossgap.presets import describe_presets
 from lossgap.report.train_document import document
-from lossgap.settings import Given
 from lossgap.strangers import short
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from lossgap import random
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.errors import CorpusError, MachineError
@@ -40,7 +41,6 @@ from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
 from lossgap.parity.record import source_of
 from lossgap.random import Float64
-from lossgap.settings import Given
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, resolve
 from lossgap.training.train import GPT2_OUTPUTS

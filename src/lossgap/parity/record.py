@@ -19,6 +19,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from lossgap.arguments import Given, asks_for_help, read_arguments
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments, train_config
 from lossgap.corpus import Corpus, open_corpus
@@ -34,7 +35,7 @@ from lossgap.parity.stretch import Job, Moment, Stretch, Trace
 from lossgap.random import Split
 from lossgap.runs.run_json import RUN_FILE, read_run_json
 from lossgap.runs.values import as_mapping
-from lossgap.settings import Given, asks_for_help, read_arguments, settings_of
+from lossgap.settings import settings_of
 from lossgap.training import checkpoint as checkpoints
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, before_cuda, resolve

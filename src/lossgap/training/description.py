@@ -9,11 +9,11 @@ from typing import TypedDict
 import torch
 from torch import nn
 
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus
 from lossgap.gpt import GPT
 from lossgap.machine.peak import Peak
-from lossgap.settings import Given
 from lossgap.training.distributed import Share
 from lossgap.training.numerics import Departure, Numerics, training_attention
 from lossgap.training.progress import Opening

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig, differences
 from lossgap.config_file import train_config
 from lossgap.corpus import Corpus
@@ -17,7 +18,7 @@ from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
 from lossgap.gpt import GPT
 from lossgap.runs.run_json import read_run_json
 from lossgap.runs.values import as_mapping
-from lossgap.settings import Given, settings_of
+from lossgap.settings import settings_of
 from lossgap.strangers import shown
 from lossgap.training import checkpoint
 from lossgap.training.checkpoint import Checkpoint

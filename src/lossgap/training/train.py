@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig, warn_doubts
 from lossgap.corpus import open_corpus
 from lossgap.errors import LossgapError
@@ -28,7 +29,6 @@ from lossgap.machine.probe import environment
 from lossgap.runs.folder import prepare_out_dir
 from lossgap.runs.record import RunRecord
 from lossgap.runs.run import Run, read_run
-from lossgap.settings import Given
 from lossgap.training import checkpoint, distributed, optimizer
 from lossgap.training.batches import Batches
 from lossgap.training.description import Parts
