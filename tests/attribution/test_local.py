@@ -9,11 +9,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 
 from lossgap.attribution import local, measure
 from lossgap.attribution.local import LocalExecutor, work
+from lossgap.evaluation import losses
 
 from .small_arms import alive, in_the_middle, small_arm, trainer, wait_until, workers, write_text
 
@@ -138,7 +140,7 @@ def test_every_kind_of_error_is_one_line_of_the_arm(
 def test_a_result_that_is_no_number_is_told_and_not_kept(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "_loss", lambda *given: float("inf"))
+    monkeypatch.setattr(losses, "score_alike", lambda *given: SimpleNamespace(mean=float("inf")))
     done = work(small_arm(text).to_dict(), str(tmp_path))
     assert done.failure == "not-finite"
     assert measure.stored(done.arm.key, tmp_path) is None

@@ -27,7 +27,7 @@ from lossgap.comparison.reevaluation import Like, Reevaluation, Side, findings, 
 from lossgap.comparison.rules import Finding, RuledOut, cause
 from lossgap.corpus import exact_windows, open_corpus, token_window
 from lossgap.errors import CheckpointError, CorpusError
-from lossgap.evaluation import reevaluate
+from lossgap.evaluation import losses, reevaluate
 from lossgap.evaluation import windows as same_text
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.report import document, text
@@ -163,7 +163,7 @@ def _off_by_one(patch: pytest.MonkeyPatch) -> None:
         x, y = real(*given)  # type: ignore[arg-type]
         return x, np.roll(y, 1, axis=1)
 
-    patch.setattr(reevaluate, "token_window", window)
+    patch.setattr(losses, "token_window", window)
 
 
 def _in_train_mode(patch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def eval_row(at: int, val_loss: float = 2.5, **changes: object) -> dict[str, obj
 
 
 def final_row(at: int) -> dict[str, object]:
-    return {"kind": "final", "iter": at, "train_loss": 1.76, "val_loss": 1.89}
+    return {"kind": "final", "iter": at, "train_loss": 1.76, "val_loss": 1.89, "val_blocks": [1.87, 1.91]}
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:

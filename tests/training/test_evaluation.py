@@ -14,10 +14,13 @@ import torch
 from lossgap import random
 from lossgap.corpus import Corpus, exact_windows
 from lossgap.errors import CorpusError
-from lossgap.evaluation import splits as evaluation
+from lossgap.evaluation import losses as evaluation
+from lossgap.evaluation.losses import BLOCKS, alike, score, score_alike
 from lossgap.evaluation.splits import Evaluator
+from lossgap.evaluation.windows import Windows
 from lossgap.gpt import GPT
 from lossgap.random import Int64, Split
+from lossgap.runs.run import read_run
 from lossgap.training import optimizer
 from lossgap.training.draws import CounterDraws
 
@@ -189,6 +192,40 @@ def test_exact_on_train_takes_as_many_spread_windows(gpt: GPT, train_tokens: int
     assert result.train_se == pytest.approx(statistics.stdev(losses) / math.sqrt(windows), rel=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("val_tokens", "blocks"), [(13 * T + 11, 7), (500, 256), (9, 256)])
+def test_stretches_are_cut_by_token(gpt: GPT, val_tokens: int, blocks: int) -> None:
+    """Each target counts in one stretch, whichever window it is in; sizes differ by one target at most."""
+    on = corpus(2000, val_tokens)
+    result = evaluator(on).exact(gpt, 0, blocks=blocks)
+    gpt.eval()
+    losses = [
+        loss_token_by_token(gpt, on.val, at // T * T, at % T + 1) * (at % T + 1)
+        - (loss_token_by_token(gpt, on.val, at // T * T, at % T) * (at % T) if at % T else 0.0)
+        for at in range(val_tokens - 1)
+    ]
+    gpt.train()
+    n, K = val_tokens - 1, min(blocks, val_tokens - 1)
+    stretches = [[loss for at, loss in enumerate(losses) if at * K // n == k] for k in range(K)]
+    assert {len(stretch) for stretch in stretches} <= {n // K, n // K + 1}
+    assert result.val_blocks == pytest.approx([statistics.fmean(stretch) for stretch in stretches], rel=1e-4)
+    weighted = sum(mean * len(stretch) for mean, stretch in zip(result.val_blocks, stretches, strict=True))
+    assert weighted / n == pytest.approx(result.val_loss, rel=1e-12)
+
+
+def test_the_one_loop_serves_training_and_comparing(gpt: GPT) -> None:
+    """An exact evaluation of a training in float32, and the measurement that makes models alike: the same bits."""
+    on = corpus(2000, 500)
+    gpt.use_attention("fused")
+    laid = Windows.side_by_side(500, T)
+    ours = evaluator(on).exact(gpt, 0).val_loss
+    assert score_alike(gpt, on.val, laid, alike("cpu", threads=torch.get_num_threads())).mean == ours
+    assert gpt.training
+    last = Windows(starts=laid.starts[::-1], lengths=laid.lengths[::-1])
+    turned = score(gpt, on.val, last, numerics(config()))
+    assert turned.window_means == score(gpt, on.val, laid, numerics(config())).window_means[::-1]
+
+
 def test_exact_takes_another_context(gpt: GPT) -> None:
     on = corpus(2000, 200)
     result = evaluator(on).exact(gpt, 0, context=5)
@@ -266,3 +303,7 @@ def test_exact_in_a_run(train: Callable[..., Ended], here: Path) -> None:
         assert row["windows"] == math.ceil((val_tokens - 1) / 32)
         assert row["val_se"] == 0.0
         assert 0 < row["train_se"] < 0.2
+    assert not [row for row in evaluations if "val_blocks" in row]
+    assert read_run(here / "run").val_blocks == tuple(final[0]["val_blocks"])
+    assert len(final[0]["val_blocks"]) == min(BLOCKS, val_tokens - 1)
+    assert "val_blocks" not in document(here / "run")["final"]

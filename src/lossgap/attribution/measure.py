@@ -25,11 +25,10 @@ from lossgap.attribution.code_digest import code_digest
 from lossgap.attribution.executor import Failure
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
-from lossgap.errors import CheckpointError, LossgapError, LossgapWarning, RunFolderError, TrainingError
-from lossgap.evaluation.reevaluate import summed_loss
-from lossgap.evaluation.windows import Windows, same_tokens
+from lossgap.errors import CheckpointError, LossgapWarning, RunFolderError, TrainingError
+from lossgap.evaluation.windows import same_tokens
 from lossgap.runs.lock import FolderLock
-from lossgap.runs.run import Run, read_run
+from lossgap.runs.run import Run
 from lossgap.runs.run_json import replace_file
 from lossgap.settings import settings_of
 from lossgap.strangers import one_line
@@ -41,7 +40,7 @@ FOR_EVER = -1.0
 CODE = (
     "gpt.py", "random.py", "dropout.py", "corpus/windows.py", "corpus/dataset.py", "training/train.py",
     "training/loop.py", "training/update.py", "training/draws.py", "training/batches.py", "training/optimizer.py",
-    "training/schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/reevaluate.py",
+    "training/schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/losses.py",
     "evaluation/windows.py", "attribution/measure.py",
 )  # fmt: skip
 """The files on which an arm's losses depend."""
@@ -243,54 +242,37 @@ def _memory_told() -> Iterator[None]:
 
 def _measured(arm: Arm, folder: Path, run: Run, corpus: Corpus, start: float) -> ArmResult:
     """Both states on the whole val split, at the common context and at the arm's own."""
+    from lossgap.evaluation import losses
+    from lossgap.evaluation.checkpoints import loaded
     from lossgap.training import checkpoint
 
     config = TrainConfig.from_dict({**arm.config, "seed": arm.seed})
+    numerics = losses.alike(config.device, config.threads)
     laid = same_tokens(len(corpus.val), (config.block_size, min(config.block_size, arm.measurement.context)))
-    losses = {}
+    measured = {}
     for of in ("final", "best"):
         found = checkpoint.load(folder / f"ckpt-{of}.pt")
-        common = _loss(found, corpus, laid.common[0], config)
-        own = common if config.block_size <= arm.measurement.context else _loss(found, corpus, laid.own[0], config)
+        model = loaded(found).model
+        common = losses.score_alike(model, corpus.val, laid.common[0], numerics).mean
+        longer = config.block_size > arm.measurement.context
+        own = losses.score_alike(model, corpus.val, laid.own[0], numerics).mean if longer else common
         if not (math.isfinite(common) and math.isfinite(own)):
             raise ArmFailed(
                 "not-finite", f"the {of} state's val loss is {common} on all of val: lower the learning rate"
             )
-        losses[of] = (common, own, found.iter_num)
+        measured[of] = (common, own, found.iter_num)
     rows = run.evals.filter(run.evals["kind"] == "eval").select("iter", "val_loss").rows()
     curve = tuple((int(at), float(loss)) for at, loss in rows if loss is not None)
     return ArmResult(
         key=arm.key,
-        val_loss=losses["final"][0],
-        best_val_loss=losses["best"][0],
-        own_val_loss=losses["final"][1],
-        own_best_val_loss=losses["best"][1],
-        best_iter=losses["best"][2],
+        val_loss=measured["final"][0],
+        best_val_loss=measured["best"][0],
+        own_val_loss=measured["final"][1],
+        own_best_val_loss=measured["best"][1],
+        best_iter=measured["best"][2],
         exact=True,
         standard_error=0.0,
         seconds=time.perf_counter() - start,
         run=str(folder),
         curve=curve,
     )
-
-
-def _loss(found: object, corpus: Corpus, windows: Windows, config: TrainConfig) -> float:
-    from lossgap.gpt import GPT, GPTConfig
-    from lossgap.training import checkpoint
-    from lossgap.training.numerics import resolve
-
-    assert isinstance(found, checkpoint.Checkpoint)
-    model = GPT(GPTConfig(**found.model_args))  # type: ignore[arg-type]  # checked when it was loaded
-    checkpoint.fill(model, found)
-    plain = dataclasses.replace(config, dtype="float32", tf32=False, compile=False)
-    numerics, _ = resolve(plain, config.device, 1, {})
-    model.use_attention(numerics.attention)
-    return summed_loss(model, corpus.val, windows, numerics) / windows.targets
-
-
-def read_arm(result: ArmResult) -> Run | None:
-    """The record of an arm's training; None if it has gone, or is a foreign trainer's."""
-    try:
-        return read_run(Path(result.run))
-    except LossgapError:
-        return None

@@ -6,39 +6,31 @@
    `ckpt.pt`, or any checkpoint that is named itself, that one state.
 2. The val split: each run's corpus, opened by the name in its checkpoint and compared with the hash there. Equal tokens
    are compared in nats per token, different tokens of one text in nats per byte; two texts are refused.
-3. The windows (same_text.py): both models score the same targets, at the context that both have and at their own.
-4. Both in float32, without dropout, with the same kernels, on the same device.
-
-torch is loaded when a checkpoint is read, not before.
+3. The windows (windows.py): both models score the same targets, at the context that both have and at their own.
+4. The losses (losses.py): both in float32, without dropout, with the same kernels, on the same device.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side, Unit, Which
-from lossgap.corpus import Corpus, Tokenizer, Tokens, open_corpus, token_window
+from lossgap.corpus import Corpus, Tokenizer, open_corpus
 from lossgap.errors import CorpusError
 from lossgap.evaluation.checkpoints import Loaded, State, check, states
+from lossgap.evaluation.losses import alike, score_alike
 from lossgap.evaluation.windows import Laid, Windows, same_text, same_tokens, token_text
 from lossgap.strangers import one_line, shown
-
-if TYPE_CHECKING:
-    from lossgap.gpt import GPT
-    from lossgap.training.checkpoint import Checkpoint
-    from lossgap.training.numerics import Numerics
+from lossgap.training.checkpoint import Checkpoint
 
 SIDES = ("control", "test")
-DTYPE = "float32"
 _GPT2_TOKENS = 50257
 """Models of these tokens have so many outputs or, as nanoGPT's, some more."""
 
@@ -67,7 +59,7 @@ def measure_alike(control: Facts, test: Facts, alignment: Alignment, say: Say | 
         corpus=corpora[0].name,
         bytes=work.bytes,
         device=work.numerics.device,
-        dtype=DTYPE,
+        dtype=work.numerics.dtype,
         rows=tuple(rows),
         seconds=time.perf_counter() - start,
     )
@@ -156,7 +148,7 @@ class _Work:
 
     def __init__(self, corpora: tuple[Corpus, Corpus], say: Say) -> None:
         self.corpora, self.say = corpora, say
-        self.numerics = _numerics()
+        self.numerics = alike()
         self.lay, self.unit = _layout(corpora)
         self.bytes: int | None = None
         self._scored: dict[tuple[Path, bytes], float] = {}
@@ -200,7 +192,7 @@ class _Work:
         if key not in self._scored:
             longest = int(windows.lengths.max())
             self.say(f"evaluating {one_line(shown(path))}: {windows.targets:,} val tokens at context {longest:,}")
-            self._scored[key] = summed_loss(found.model, self.corpora[index].val, windows, self.numerics)
+            self._scored[key] = score_alike(found.model, self.corpora[index].val, windows, self.numerics).total
         return self._scored[key]
 
 
@@ -251,62 +243,3 @@ def _reported(state: State, unit: Unit, bytes_per_token: float) -> tuple[float |
     if unit == "nats/byte":
         value = value * state.per_token if state.per_token != 1.0 else value / bytes_per_token
     return (value, "") if math.isfinite(value) else (None, "the reported val loss is not a finite number")
-
-
-def _numerics() -> Numerics:
-    """The same for both: the best device here, float32, eager."""
-    import torch
-
-    from lossgap.machine import resolve_device
-    from lossgap.training.numerics import Numerics
-
-    return Numerics(
-        device=resolve_device("auto").value,
-        dtype=DTYPE,
-        tf32=False,
-        compile=False,
-        attention="fused",
-        adamw="loop",
-        threads=torch.get_num_threads(),
-        deterministic=False,
-        cpu_capability=torch.backends.cpu.get_cpu_capability(),
-    )
-
-
-def summed_loss(model: GPT, tokens: Tokens, windows: Windows, numerics: Numerics) -> float:
-    """The cross-entropies of all targets of `windows` on `tokens`, in nats, summed in float64."""
-    return math.fsum(window_losses(model, tokens, windows, numerics))
-
-
-def window_losses(model: GPT, tokens: Tokens, windows: Windows, numerics: Numerics) -> list[float]:
-    """The cross-entropies of each window's targets, in nats, summed in float64; by length, then in order."""
-    import torch
-    import torch.nn.functional as F
-
-    from lossgap.evaluation.splits import LOGITS_PER_PASS, TOKENS_PER_PASS
-    from lossgap.training.numerics import applied
-
-    bound = min(TOKENS_PER_PASS, LOGITS_PER_PASS // model.config.vocab_size)
-    losses: list[float] = []
-    with applied(numerics), _placed(model, numerics.device), torch.no_grad():
-        for length in np.unique(windows.lengths).tolist():
-            starts = windows.starts[windows.lengths == length]
-            rows = max(1, bound // length)
-            for first in range(0, len(starts), rows):
-                x, y = token_window(tokens, starts[first : first + rows], length)
-                hidden, _ = model.hidden(torch.from_numpy(x).to(numerics.device))
-                targets = torch.from_numpy(y).to(numerics.device)
-                logits = model.lm_head(hidden).flatten(0, 1).float()
-                losses_BT = F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape)
-                losses += losses_BT.cpu().double().sum(1).tolist()  # cpu(): MPS has no float64
-    return losses
-
-
-@contextlib.contextmanager
-def _placed(model: GPT, device: str) -> Iterator[None]:
-    """The model in evaluation mode on a device, and back on the CPU after."""
-    model.eval().to(device)
-    try:
-        yield
-    finally:
-        model.to("cpu")

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from lossgap.corpus import Corpus, Split, count_starts, evenly_spaced_windows, exact_windows, token_window
-from lossgap.corpus.token_file import Tokens
+from lossgap.corpus import Corpus, Split, count_starts, evenly_spaced_windows
+from lossgap.evaluation.losses import device_window, evaluating, score
+from lossgap.evaluation.windows import Windows
 from lossgap.gpt import GPT
-from lossgap.random import Int64
 from lossgap.training import distributed
 from lossgap.training.draws import Draws
 from lossgap.training.numerics import Numerics
 
 Mode = Literal["sampled", "exact"]
-
-TOKENS_PER_PASS = 1 << 14
-LOGITS_PER_PASS = 1 << 25
-"""Bounds on one forward pass of an exact evaluation: constants, so that the sums never depend on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +39,18 @@ class Evaluation:
     stride: int | None
     windows: int
     seconds: float
+    val_blocks: tuple[float, ...] = ()
+    """The mean loss of each of so many equal stretches of val, of an exact evaluation that was asked for them."""
+
+    def losses(self) -> dict[str, object]:
+        """JSON-safe: everything but the stretches."""
+        values = dataclasses.asdict(self)
+        del values["val_blocks"]
+        return values
+
+    def row(self) -> dict[str, object]:
+        """A row of `metrics.jsonl` without its kind: the stretches only where there are some."""
+        return self.losses() | ({"val_blocks": list(self.val_blocks)} if self.val_blocks else {})
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,30 @@ class Evaluator:
             val = self._sampled_split(model, draws, "val", eval_iters, batch_size)
         return _evaluation(iteration, "sampled", train, val, model.config.block_size, eval_iters, start)
 
-    def exact(self, model: GPT, iteration: int, context: int | None = None) -> Evaluation:
+    def exact(self, model: GPT, iteration: int, context: int | None = None, blocks: int = 0) -> Evaluation:
         """Non-overlapping windows of `context` tokens (default: block_size) from token 0, the last one shorter.
 
         On val each token after the first is scored once, so there is no sampling error (0). On train: as many
-        evenly spaced full windows as val has; standard error: sd of the windows' means / sqrt(windows).
+        evenly spaced full windows as val has; standard error: sd of the windows' means / sqrt(windows). `blocks` is the
+        number of stretches of val whose mean losses are kept, too.
         """
         start = time.perf_counter()
         context = context or model.config.block_size
-        with evaluating(model, self.numerics):
-            val = self._exact_val(model, context)
-            starts = evenly_spaced_windows(len(self.corpus.train), context, val.windows)
-            losses = self._window_losses(model, self.corpus.train, starts, context)
-        train = Mean(math.fsum(losses) / len(losses), standard_error(losses), len(losses))
-        return _evaluation(iteration, "exact", train, val, context, None, start)
+        laid = Windows.side_by_side(len(self.corpus.val), context)
+        val = score(model, self.corpus.val, laid, self.numerics, blocks)
+        starts = evenly_spaced_windows(len(self.corpus.train), context, len(laid.starts))
+        spread = Windows(starts=starts, lengths=np.full(len(starts), context))
+        losses = score(model, self.corpus.train, spread, self.numerics).window_means
+        return _evaluation(
+            iteration,
+            "exact",
+            Mean(math.fsum(losses) / len(losses), standard_error(losses), len(losses)),
+            Mean(val.mean, 0.0, len(laid.starts)),
+            context,
+            None,
+            start,
+            tuple(val.block_means),
+        )
 
     def _sampled_split(self, model: GPT, draws: Draws, split: Split, eval_iters: int, batch_size: int) -> Mean:
         tokens, T = self.corpus.tokens(split), model.config.block_size
@@ -95,40 +112,10 @@ class Evaluator:
         means = []
         for k in range(rank, eval_iters, world_size):
             starts = draws.eval_starts(split, range(k * batch_size, (k + 1) * batch_size), len(tokens), T)
-            _, loss = model(*self._windows(tokens, starts, T))
+            _, loss = model(*device_window(tokens, starts, T, self.numerics.device))
             means.append(float(loss))
         means = distributed.interleaved(means)
         return Mean(mean_loss(means), standard_error(means), eval_iters * batch_size)
-
-    def _exact_val(self, model: GPT, context: int) -> Mean:
-        tokens = self.corpus.val
-        starts, lengths = exact_windows(len(tokens), context)
-        full = starts[lengths == context]
-        total = math.fsum(self._window_losses(model, tokens, full, context)) * context
-        for start, length in zip(starts[len(full) :], lengths[len(full) :], strict=True):
-            total += self._rows_losses(model, tokens, np.array([start]), int(length))[0] * int(length)
-        return Mean(total / int(lengths.sum()), 0.0, len(starts))
-
-    def _window_losses(self, model: GPT, tokens: Tokens, starts: Int64, length: int) -> list[float]:
-        """The mean loss of every window, in the order of `starts`."""
-        bound = min(TOKENS_PER_PASS, LOGITS_PER_PASS // model.config.vocab_size)
-        rows = max(1, bound // length)
-        passes = [starts[first : first + rows] for first in range(0, len(starts), rows)]
-        rank, world_size = distributed.position()
-        mine = [self._rows_losses(model, tokens, rows_starts, length) for rows_starts in passes[rank::world_size]]
-        return [loss for losses in distributed.interleaved(mine) for loss in losses]
-
-    def _rows_losses(self, model: GPT, tokens: Tokens, starts: Int64, length: int) -> list[float]:
-        x, y = self._windows(tokens, starts, length)
-        hidden, _ = model.hidden(x)
-        logits = model.lm_head(hidden)
-        losses_BT = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), reduction="none").view(y.shape)
-        losses: list[float] = losses_BT.cpu().double().mean(1).tolist()  # cpu(): MPS has no float64
-        return losses
-
-    def _windows(self, tokens: Tokens, starts: Int64, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x, y = token_window(tokens, starts, length)
-        return torch.from_numpy(x).to(self.numerics.device), torch.from_numpy(y).to(self.numerics.device)
 
 
 def mean_loss(means: Sequence[float]) -> float:
@@ -136,20 +123,15 @@ def mean_loss(means: Sequence[float]) -> float:
     return float(torch.tensor(means, dtype=torch.float32).mean())
 
 
-@contextmanager
-def evaluating(model: GPT, numerics: Numerics) -> Iterator[None]:
-    """Evaluation mode, no gradients, the numerics' autocast; the model's mode is put back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), numerics.autocast():
-            yield
-    finally:
-        model.train(training)
-
-
 def _evaluation(
-    iteration: int, mode: Mode, train: Mean, val: Mean, context: int, eval_iters: int | None, start: float
+    iteration: int,
+    mode: Mode,
+    train: Mean,
+    val: Mean,
+    context: int,
+    eval_iters: int | None,
+    start: float,
+    val_blocks: tuple[float, ...] = (),
 ) -> Evaluation:
     return Evaluation(
         iter=iteration,
@@ -163,6 +145,7 @@ def _evaluation(
         stride=context if mode == "exact" else None,
         windows=val.windows,
         seconds=time.perf_counter() - start,
+        val_blocks=val_blocks,
     )
 
 

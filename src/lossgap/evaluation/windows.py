@@ -34,6 +34,15 @@ class Windows:
         """Tokens that are scored."""
         return int(self.lengths.sum())
 
+    @classmethod
+    def side_by_side(cls, n_tokens: int, context: int, first: int = 0) -> Windows:
+        """Windows that score each of `n_tokens` from token `first` on, but that one, exactly once.
+
+        The last one is shorter if need be. Raises CorpusError (`corpus-too-small`).
+        """
+        starts, lengths = exact_windows(n_tokens, context)
+        return cls(starts=starts + first, lengths=lengths)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Laid:
@@ -56,8 +65,8 @@ class TokenText:
 
 def same_tokens(n_tokens: int, contexts: tuple[int, int]) -> Laid:
     """For equal tokens: side by side from token 0, at the smaller context for both. Raises CorpusError as these do."""
-    common = _exact(0, n_tokens, min(contexts))
-    own = tuple(_exact(0, n_tokens, context) for context in contexts)
+    common = Windows.side_by_side(n_tokens, min(contexts))
+    own = tuple(Windows.side_by_side(n_tokens, context) for context in contexts)
     return Laid(common=(common, common), own=(own[0], own[1]))
 
 
@@ -80,15 +89,9 @@ def same_text(control: TokenText, test: TokenText, contexts: tuple[int, int]) ->
     for ends, context in zip(tokens, contexts, strict=True):
         edges = ends[bounds]
         common.append(Windows(starts=edges[:-1], lengths=np.diff(edges)))
-        own.append(_exact(int(edges[0]), int(edges[-1]) + 1, context))
+        own.append(Windows.side_by_side(int(edges[-1] - edges[0]) + 1, context, first=int(edges[0])))
     scored = int(places[-1] - places[0])
     return Laid(common=(common[0], common[1]), own=(own[0], own[1]), bytes=scored)
-
-
-def _exact(first: int, end: int, context: int) -> Windows:
-    """Windows over `tokens[first:end]`, side by side; the first token is not scored."""
-    starts, lengths = exact_windows(end - first, context)
-    return Windows(starts=starts + first, lengths=lengths)
 
 
 def _shared(control: TokenText, test: TokenText) -> tuple[Int64s, Int64s, Int64s]:

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lossgap.evaluation.splits import evaluating
+from lossgap.evaluation.losses import evaluating
 from lossgap.gpt import GPTConfig
 from lossgap.parity.rounding import Move
 from lossgap.parity.stretch import Job, Moment, Stretch

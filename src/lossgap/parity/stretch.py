@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lossgap.config import TrainConfig
-from lossgap.evaluation.splits import evaluating, mean_loss
+from lossgap.evaluation.losses import evaluating
+from lossgap.evaluation.splits import mean_loss
 from lossgap.gpt import GPT, GPTConfig, n_places
 from lossgap.random import Split
 from lossgap.training import optimizer as optimizers

@@ -18,7 +18,7 @@ from lossgap.runs.run_json import plain
 Row = dict[str, object]
 KINDS = ("iter", "eval", "final")
 MAX_LINE_BYTES = 1 << 20
-"""A longer line is damaged; ours are under 400 bytes."""
+"""A longer line is damaged; ours are under 400 bytes, the final one with its stretches of val under 6,000."""
 MAX_INT = 2**63 - 1
 
 

@@ -63,6 +63,9 @@ EVAL_COLUMNS: dict[str, type[pl.DataType]] = {
 """`kind` is eval, or final for the losses after the last update; `seconds` is what this evaluation took;
 `val_bpb` in bits per byte, where a log gives that."""
 
+MOST_BLOCKS = 1024
+"""Stretches of val in a final row; a stranger's row may have more, which are not read."""
+
 OTHER_COLUMNS: dict[str, type[pl.DataType]] = {
     "metric": pl.String,
     "iter": pl.Int64,
@@ -176,6 +179,9 @@ class Run:
     """One row per iteration, in the order of the file; columns as in `ITER_COLUMNS`."""
     evals: pl.DataFrame = field(default_factory=no_evals)
     """One row per evaluation, in the order of the file; columns as in `EVAL_COLUMNS`."""
+    val_blocks: tuple[float, ...] = ()
+    """The final val loss by stretch: means over so many equal stretches of the val split, cut by token, nats per token.
+    Empty where the record has none."""
     damaged_lines: int = 0
     """Lines with a value that cannot be one, such as half a row; they cost themselves only."""
     others: pl.DataFrame = field(default_factory=no_others)
@@ -240,7 +246,7 @@ def read_run(folder: Path | str) -> Run:
     folder = Path(folder)
     document = read_run_json(folder)
     recorded = document.get("status")
-    iters, evals, damaged = _read_metrics(folder / METRICS_FILE, running=recorded == "running")
+    tables = _read_metrics(folder / METRICS_FILE, running=recorded == "running")
     final = document.get("final")
     return Run(
         path=folder,
@@ -261,16 +267,28 @@ def read_run(folder: Path | str) -> Run:
         created=as_text(document.get("created")),
         status=true_status(folder, recorded),
         final=final if isinstance(final, dict) else None,
-        iters=iters,
-        evals=evals,
-        damaged_lines=damaged,
+        iters=tables.iters,
+        evals=tables.evals,
+        val_blocks=tables.val_blocks,
+        damaged_lines=tables.damaged,
     )
 
 
-def _read_metrics(path: Path, *, running: bool) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """The two tables of `metrics.jsonl` and the number of its damaged lines; empty tables without the file."""
+@dataclass(frozen=True)
+class _Metrics:
+    """What `metrics.jsonl` holds."""
+
+    iters: pl.DataFrame
+    evals: pl.DataFrame
+    val_blocks: tuple[float, ...] = ()
+    damaged: int = 0
+
+
+def _read_metrics(path: Path, *, running: bool) -> _Metrics:
+    """The tables of `metrics.jsonl`, empty without the file, and how many of its lines are damaged."""
     iters: dict[str, list[object]] = {column: [] for column in ITER_COLUMNS}
     evals: dict[str, list[object]] = {column: [] for column in EVAL_COLUMNS}
+    val_blocks: tuple[float, ...] = ()
     damaged = 0
     try:
         with open_data(path) as stream:
@@ -282,11 +300,21 @@ def _read_metrics(path: Path, *, running: bool) -> tuple[pl.DataFrame, pl.DataFr
                     _take(row | {"line": number}, iters, ITER_COLUMNS)
                 elif row["kind"] in ("eval", "final"):
                     _take(row | {"line": number}, evals, EVAL_COLUMNS)
+                    val_blocks = _val_blocks(row) if row["kind"] == "final" else val_blocks
     except FileNotFoundError:
-        return no_iters(), no_evals(), 0
+        return _Metrics(no_iters(), no_evals())
     except OSError as error:
         raise metrics_unreadable(path, error) from error
-    return pl.DataFrame(iters, schema=ITER_COLUMNS), pl.DataFrame(evals, schema=EVAL_COLUMNS), damaged
+    evaluations = pl.DataFrame(evals, schema=EVAL_COLUMNS)
+    return _Metrics(pl.DataFrame(iters, schema=ITER_COLUMNS), evaluations, val_blocks, damaged)
+
+
+def _val_blocks(row: rows.Row) -> tuple[float, ...]:
+    """The stretches of a final row; none at all where one is not a finite number, or where they are too many."""
+    given = as_list(row.get("val_blocks"))
+    values = [as_float(value) for value in given[: MOST_BLOCKS + 1]]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(given) else ()
 
 
 def _take(row: rows.Row, table: dict[str, list[object]], columns: dict[str, type[pl.DataType]]) -> None:

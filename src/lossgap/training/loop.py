@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lossgap.config import TrainConfig
 from lossgap.errors import TrainingError
+from lossgap.evaluation.losses import BLOCKS
 from lossgap.evaluation.splits import Evaluation, Evaluator
 from lossgap.gpt import GPT
 from lossgap.runs.record import RunRecord
@@ -160,13 +160,13 @@ class Loop:
 
     def final_evaluation(self) -> Evaluation:
         """The exact losses of the state after the last update."""
-        evaluation = self.evaluator.exact(self.model, self.state.iteration)
+        evaluation = self.evaluator.exact(self.model, self.state.iteration, blocks=BLOCKS)
         self._report(evaluation, "final")
         return evaluation
 
     def _report(self, evaluation: Evaluation, kind: str) -> None:
         if self.record is not None:
-            self.record.append({"kind": kind, **dataclasses.asdict(evaluation)})
+            self.record.append({"kind": kind, **evaluation.row()})
         values = {"train/loss": evaluation.train_loss, "val/loss": evaluation.val_loss}
         if kind == "eval":
             values["lr"] = learning_rate(self.config, evaluation.iter)

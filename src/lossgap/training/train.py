@@ -168,7 +168,7 @@ class _Training:
                 for tracker in loop.trackers:
                     tracker.close()
             if record is not None:
-                record.finish("finished", dataclasses.asdict(final) if final else None)
+                record.finish("finished", final.losses() if final else None)
             distributed.barrier()
         return Outcome(
             run=read_run(self.start.out_dir),

@@ -30,6 +30,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import LossgapError, LossgapWarning
 from lossgap.evaluation.checkpoints import Loaded, loaded
+from lossgap.evaluation.windows import same_tokens
 from lossgap.runs.readers import detect
 from lossgap.runs.readers.base import NO, Source
 from lossgap.runs.readers.source import load_run
@@ -302,26 +303,18 @@ def _files(left: Left) -> dict[int, Path]:
 
 def evaluate(found: Loaded, corpus: Corpus, context: int, threads: int) -> _Exact:
     """Nats per token over all of val, each token after the first once: at the common context and at the model's own."""
-    from lossgap.config import TrainConfig
-    from lossgap.evaluation.reevaluate import summed_loss, window_losses
-    from lossgap.evaluation.windows import same_tokens
-    from lossgap.machine import resolve_device
-    from lossgap.training.numerics import resolve
+    from lossgap.evaluation.losses import alike, score_alike
 
-    plain = TrainConfig(dtype="float32", compile=False, attention="fused", threads=threads)
-    numerics, _ = resolve(plain, resolve_device("auto").value, 1, {})
+    numerics = alike(threads=threads)
     laid = same_tokens(len(corpus.val), (found.context, min(found.context, context)))
-    at_own = window_losses(found.model, corpus.val, laid.own[0], numerics)
-    own = math.fsum(at_own) / laid.own[0].targets
-    common = own
-    if found.context > context:
-        common = summed_loss(found.model, corpus.val, laid.common[0], numerics) / laid.common[0].targets
-    whole = int((laid.own[0].lengths == found.context).sum())
-    means = [loss / found.context for loss in at_own[len(at_own) - whole :]]
+    own = score_alike(found.model, corpus.val, laid.own[0], numerics)
+    common = own if found.context <= context else score_alike(found.model, corpus.val, laid.common[0], numerics)
+    whole = laid.own[0].lengths == found.context
+    means = [mean for mean, is_whole in zip(own.window_means, whole, strict=True) if is_whole]
     return _Exact(
         iter=found.checkpoint.iter_num,
-        common=common,
-        own=own,
+        common=common.mean,
+        own=own.mean,
         window_sd=statistics.stdev(means) if len(means) > 1 else math.inf,
     )
 
