@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from lossgap.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lossgap.api import canary, explain, record, replay, sample, train
+    from lossgap.api import canary, compare, explain, record, replay, sample, train
     from lossgap.attribution.explanation import Explanation
-    from lossgap.comparison.compare import compare
     from lossgap.comparison.comparison import Comparison
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
@@ -43,7 +42,7 @@ _HOMES = {
     "Run": "lossgap.runs.run",
     "TrainConfig": "lossgap.config",
     "canary": "lossgap.api",
-    "compare": "lossgap.comparison.compare",
+    "compare": "lossgap.api",
     "explain": "lossgap.api",
     "load_run": "lossgap.runs.readers.source",
     "open_corpus": "lossgap.corpus",

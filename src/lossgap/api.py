@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lossgap.arguments import Given
+from lossgap.comparison.verdict import MARGIN
 from lossgap.config_file import resolve_arguments
 from lossgap.runs.run import Run
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Executors, Prepared
     from lossgap.attribution.explanation import Explanation
+    from lossgap.comparison.compare import Measure, Side
+    from lossgap.comparison.comparison import Comparison
+    from lossgap.comparison.rules import Rule
+    from lossgap.comparison.spread import KnownSpread
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
@@ -33,6 +39,45 @@ def train(*configs: str | Path, **settings: object) -> Run:
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     merged = Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
     return train_given(merged, Silence()).run
+
+
+def compare(
+    control: Side,
+    test: Side,
+    *,
+    margin: float = MARGIN,
+    spread: float | KnownSpread | None = None,
+    max_gap: float | None = None,
+    rules: Sequence[Rule] | None = None,
+    sources: tuple[str, str] | None = None,
+    reevaluate: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Comparison:
+    """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
+
+    The same as `lossgap compare CONTROL TEST`; several runs on a side are a group. `margin` is in nats per token (the
+    gap is test minus control): gaps within it count as none. `spread` is a known standard deviation over seeds, in
+    place of a measured or shipped one. `rules` are by default all of them; `sources` are names of the runs for the
+    commands that the answer proposes. `reevaluate` evaluates both runs' checkpoints alike, on the whole val split, and
+    hands `say` a line for each evaluation that takes its time. Raises LossgapError for what the caller can mend.
+    """
+    from lossgap.comparison.compare import compare as compare_runs
+
+    measure: Measure | None = None
+    if reevaluate:
+        from lossgap.evaluation.reevaluate import measure_alike
+
+        measure = partial(measure_alike, say=say)
+    return compare_runs(
+        control,
+        test,
+        margin=margin,
+        spread=spread,
+        max_gap=max_gap,
+        rules=rules,
+        sources=sources,
+        measure=measure,
+    )
 
 
 def sample(

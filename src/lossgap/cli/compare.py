@@ -123,7 +123,7 @@ def load(given: Given, said: Mapping[str, About], command: str = "compare") -> l
 
 def _compare_groups(found: Sides, said: Mapping[str, About], options: Options) -> Comparison:
     """All runs of a side have its label, control or test."""
-    from lossgap.comparison import compare
+    from lossgap.api import compare
     from lossgap.comparison.spread import known_spread
     from lossgap.runs.readers.source import load_run
 
@@ -168,7 +168,7 @@ def _check_labels(said: Mapping[str, About], labels: Sequence[str]) -> None:
 
 
 def _compare(sources: Sequence[str], runs: Sequence[Run], options: Options) -> tuple[Comparison, ...]:
-    from lossgap.comparison import compare
+    from lossgap.api import compare
     from lossgap.comparison.spread import known_spread
 
     return tuple(

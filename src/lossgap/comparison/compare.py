@@ -13,24 +13,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lossgap.comparison.alignment import align
+from lossgap.comparison.alignment import Alignment, align
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import compare_settings
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.groups import Groups, as_spread, group, middle
 from lossgap.comparison.noise import noise
 from lossgap.comparison.ranking import next_steps, rank
-from lossgap.comparison.reevaluation import FLAG, without_answered
+from lossgap.comparison.reevaluation import FLAG, Reevaluation, without_answered
 from lossgap.comparison.reevaluation import findings as measured_findings
 from lossgap.comparison.rules import Pair, Rule, find
 from lossgap.comparison.spread import KnownSpread
 from lossgap.comparison.verdict import MARGIN, judge
 from lossgap.errors import ConfigError
-from lossgap.evaluation.checkpoints import has_checkpoint
 from lossgap.runs.run import Run
 
 Side = Run | Path | str | Sequence[Run | Path | str]
 """One run, what names one, or several of them."""
+
+Measure = Callable[[Facts, Facts, Alignment], Reevaluation]
+"""Evaluates the checkpoints of control and test alike: `evaluation.reevaluate.measure_alike`, which needs torch."""
 
 
 def compare(
@@ -42,16 +44,15 @@ def compare(
     max_gap: float | None = None,
     rules: Sequence[Rule] | None = None,
     sources: tuple[str, str] | None = None,
-    reevaluate: bool = False,
-    say: Callable[[str], None] | None = None,
+    measure: Measure | None = None,
 ) -> Comparison:
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
     `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `spread` is a known
     standard deviation over seeds, in place of a measured or shipped one. `rules` are by default all of them; `sources`
-    are names of the runs for the commands that the answer proposes. `reevaluate` evaluates both runs' checkpoints
-    alike, on the whole val split, and tells `say` in a line each what takes its time. Raises ConfigError `bad-margin`,
-    `bad-spread`, `empty-group`, what reading a run raises, and with `reevaluate` what `measure_alike` does.
+    are names of the runs for the commands that the answer proposes. `measure` evaluates both runs' checkpoints alike;
+    it comes from whoever may load torch (`lossgap.compare(reevaluate=True)`). Raises ConfigError `bad-margin`,
+    `bad-spread`, `empty-group`, what reading a run raises, and what `measure` does.
     """
     if not 0 <= margin < float("inf"):
         raise ConfigError("bad-margin", f"--margin={margin}: the margin must be a number of at least 0, e.g. {MARGIN}")
@@ -74,18 +75,14 @@ def compare(
         verdict = replace(verdict, settle=groups.settle, seeds=groups.more)
     settings = compare_settings(first, second)
     pair = Pair(control=first, test=second, alignment=alignment, noise=chance, settings=settings)
-    measured = None
-    if reevaluate:
-        from lossgap.evaluation.reevaluate import measure_alike
-
-        measured = measure_alike(first, second, alignment, say)
+    measured = None if measure is None else measure(first, second, alignment)
     results = find(pair, rules)
     if measured is not None:
         results = (*without_answered(results, measured), *measured_findings(measured))
         verdict = replace(verdict, settle="") if FLAG in verdict.settle else verdict
     findings, ruled_out = rank(results, gap, verdict)
     both = (named[0], named[1])
-    can_evaluate = measured is None and all(has_checkpoint(run) for run in runs)
+    can_evaluate = measured is None and all(run.has_checkpoint() for run in runs)
     return Comparison(
         control=first,
         test=second,

@@ -54,17 +54,9 @@ class State:
     why: str = ""
 
 
-def has_checkpoint(run: Run) -> bool:
-    """Whether there is a checkpoint of the run, ours or nanoGPT's. Looks at names only."""
-    if run.format == "checkpoint":
-        return run.path.exists()
-    # A log beside somebody's checkpoint may be of another run; a run folder is one run's.
-    return run.format == "lossgap" and run.path.is_dir() and any(run.path.glob("ckpt*.pt"))
-
-
 def check(run: Run, side: str) -> None:
     """Refuse a run without a checkpoint: CheckpointError (`nothing-to-reevaluate`)."""
-    if not has_checkpoint(run):
+    if not run.has_checkpoint():
         raise CheckpointError(
             "nothing-to-reevaluate",
             f"{side} ({one_line(shown(run.path))}) is a log without a checkpoint, so there is no model to evaluate: "

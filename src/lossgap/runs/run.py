@@ -204,6 +204,13 @@ class Run:
                 return said[name]
         return next((item.value for item in self.inferred if item.name == name), None)
 
+    def has_checkpoint(self) -> bool:
+        """There is a checkpoint of the run at its path, ours or nanoGPT's. Looks at names only."""
+        if self.format == "checkpoint":
+            return self.path.exists()
+        # A log beside somebody's checkpoint may be of another run; a run folder is one run's.
+        return self.format == "lossgap" and self.path.is_dir() and any(self.path.glob("ckpt*.pt"))
+
     @property
     def span(self) -> tuple[int, int] | None:
         """The lowest and the highest iteration that has a row; None without rows."""
