@@ -1,8 +1,9 @@
 """Which findings are causes, in which order, and what to do next.
 
 1. A pair without a gap has no cause: with an equivalent verdict, or a gap inside its known noise, causes become
-   remarks. While the noise is unknown and the gap not beyond its bound, a cause that follows from the settings stays,
-   at most `likely`; one that is inferred from the curves stays only if its rule is sure of it, as `possible`.
+   remarks, and so they do where the gap is inside the margin. While the noise is unknown and the gap not beyond its
+   bound, a cause that follows from the settings stays, at most `likely`; one that is inferred from the curves stays
+   only if its rule is sure of it, as `possible`.
 2. A cause whose expected effect has the sign against the gap's does not explain it: it becomes a remark that says so.
 3. Causes are ordered by strength, then by the size of their expected effect, then by the order of their rules.
 """
@@ -28,7 +29,7 @@ def rank(
     found = [_judged(item, gap, verdict) for item in results if isinstance(item, Finding)]
     causes = [item for item in found if item.role == "cause"]
     remarks = [item for item in found if item.role == "remark"]
-    causes.sort(key=lambda item: (STRENGTHS.index(item.strength), -abs(item.effect or 0.0), item.order, item.id))
+    causes.sort(key=lambda item: (STRENGTHS.index(item.strength), -(item.magnitude or 0.0), item.order, item.id))
     known = {item.id for item in causes}
     # What a rule found beside what it ruled out stands; the other is then no news.
     ruled = tuple(item for item in results if isinstance(item, RuledOut) and item.id not in known)
@@ -38,7 +39,8 @@ def rank(
 def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
     if item.role != "cause" or verdict.word == "not-comparable":
         return item
-    if verdict.word == "equivalent" or (verdict.word == "inconclusive" and not verdict.bounded):
+    small = verdict.word == "inconclusive" and gap is not None and abs(gap) <= verdict.margin
+    if verdict.word == "equivalent" or small or (verdict.word == "inconclusive" and not verdict.bounded):
         return _as_remark(item, NO_GAP)
     if item.effect is not None and gap is not None and item.effect * gap < 0:
         return _as_remark(item, AGAINST)

@@ -77,11 +77,18 @@ class Finding:
     command: str = ""
     """The command that would do so, if there is one."""
     effect: float | None = None
-    """Expected contribution to test minus control, nats per token."""
+    """Expected contribution to test minus control, nats per token; None where its sign or its size is not known."""
+    size: float | None = None
+    """Expected size of a contribution whose sign is not known in advance, nats per token."""
     needs: tuple[str, ...] = ()
     """`RUN.setting` for each setting that the rule lacks: `control.block_size`."""
     group: Group = "A"
     order: int = 0
+
+    @property
+    def magnitude(self) -> float | None:
+        """The size of what the rule expects, nats per token; None where it knows none."""
+        return self.size if self.effect is None else abs(self.effect)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,18 +183,23 @@ def cause(
     *,
     numbers: Mapping[str, object] | None = None,
     effect: float | None = None,
+    size: float | None = None,
     settle: str = "",
     command: str = "",
     title: str = "",
 ) -> Finding:
-    """A cause of the gap."""
+    """A cause of the gap. `effect` has the sign of what it does to test minus control; `size` is one without a sign."""
+    found = dict(numbers or {})
+    if size is not None and effect is None:
+        found["expected_size"] = size
     return Finding(
         role="cause",
         strength=strength,
         evidence=evidence,
         text=text,
-        numbers=numbers or {},
+        numbers=found,
         effect=effect,
+        size=None if size is None else abs(size),
         settle=settle,
         command=command,
         title=title,

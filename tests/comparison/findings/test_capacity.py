@@ -34,8 +34,7 @@ def test_a_harmless_setting_beside_it_changes_nothing(harmless: dict[str, object
 
 def test_a_larger_model_that_ends_higher_is_still_the_only_difference() -> None:
     found = ask("capacity", laptop(1.5), laptop(1.9, n_layer=6, n_embd=384)).cause
-    assert found.strength == "strong"
-    assert found.effect == pytest.approx(0.4)
+    assert (found.strength, found.effect) == ("likely", None)
     beside = ask("capacity", laptop(1.5), laptop(1.9, n_layer=6, n_embd=384, dropout=0.5))
     assert not beside.causes
     assert "works against" in beside.remark.text
@@ -67,10 +66,11 @@ def test_an_unknown_model_is_named() -> None:
 
 
 def test_other_heads_at_equal_parameters_are_a_cause_of_either_sign() -> None:
-    for end in (1.4, 2.4):
-        assert ask("capacity", laptop(), laptop(end, n_head=1)).cause.effect == pytest.approx(
-            math.copysign(0.01, end - 1.9)
-        )
+    for end in (1.8, 2.0):
+        found = ask("capacity", laptop(), laptop(end, n_head=1)).cause
+        assert (found.strength, found.effect, found.size) == ("strong", None, pytest.approx(0.03))
+        assert "sign of its effect is not known" in found.text
+    assert ask("capacity", laptop(), laptop(2.4, n_head=1)).cause.strength == "possible"
 
 
 def test_a_longer_context() -> None:

@@ -39,7 +39,7 @@ def test_it_is_silent_where_something_else_may_explain_the_gap(test: object) -> 
 def test_weight_decay_is_held_against_what_it_can_do() -> None:
     found = ask("weight-decay", laptop(), laptop(2.4, weight_decay=1.0)).cause
     assert float(str(found.numbers["exponent"])) == pytest.approx(0.9 * 1e-3 / 2 * 2000)
-    assert found.effect == pytest.approx(0.09)
+    assert found.size == pytest.approx(0.09)
     assert ask("weight-decay", laptop(), laptop(2.4)).silent
     assert ask("weight-decay", laptop(without=("weight_decay",)), laptop()).needs == ("control.weight_decay",)
 

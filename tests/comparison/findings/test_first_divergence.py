@@ -39,7 +39,7 @@ def test_after_one_update_on_the_same_batches_is_a_cause() -> None:
     test = BASE + np.where(LATER >= 1, 0.4, 0.0)
     found = _ask(BASE, test)
     assert _shape(found) == "after one update"
-    assert found.cause.title == "One update does not do what the other does"
+    assert found.cause.title == "The updates differ"
     assert "test.learning_rate" in found.needs
     assert found.cause.effect == pytest.approx(0.4)
 

@@ -52,11 +52,13 @@ def test_two_groups_are_not() -> None:
     assert ask("different-recipes", run(curve(1.9), config={}), run(curve(1.4), config=LAPTOP)).silent
 
 
-def test_more_work_with_a_higher_loss_is_only_likely() -> None:
+def test_more_work_with_a_higher_loss_contradicts_what_is_expected() -> None:
     assert (
         ask("different-recipes", laptop(1.4), laptop(1.9, n_embd=384, block_size=256, batch_size=64)).cause.strength
-        == "likely"
+        == "possible"
     )
+    larger = laptop(0.1, n_embd=130, block_size=65, batch_size=13)
+    assert ask("different-recipes", laptop(), larger).cause.strength == "possible", "far beyond what they make"
 
 
 def test_a_run_that_gives_what_its_recipe_gives() -> None:

@@ -55,7 +55,7 @@ def per_update(facts: Facts) -> Fact[float]:
     return said
 
 
-@rule("batch", title="An update has a different number of tokens", group="A", order=2)
+@rule("batch", title="Batch size differs", group="A", order=2)
 def batch(pair: Pair) -> Result:
     """Sequences per update over all processes and micro-batches; by tokens where only those are known."""
     control, test = pair.control.batch, pair.test.batch
@@ -103,6 +103,7 @@ def _other_batch(pair: Pair, control: float, test: float, known: Evidence, unit:
         f"{ratio:.3g} times.{_accumulation(pair)}{beside}{weight.said}",
         numbers=numbers,
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test with the control's tokens per update.",
         command=_with_batch_of_control(pair),
     )
@@ -167,9 +168,7 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
         yield cause("strong", "inferred", text, numbers=numbers, effect=effect, settle=settle)
 
 
-@rule(
-    "work-per-iteration", title="An iteration does a different amount of work", group="A", order=2, formats=("nanogpt",)
-)
+@rule("work-per-iteration", title="Work per iteration differs", group="A", order=2, formats=("nanogpt",))
 def work_per_iteration(pair: Pair) -> Result:
     """MFU x time: FLOPs of an iteration, on whatever device, where a log says neither model nor batch.
 
@@ -197,6 +196,7 @@ def work_per_iteration(pair: Pair) -> Result:
         f"{_equal_iterations(pair)}",
         numbers=numbers,
         effect=weight.effect,
+        size=weight.size,
         settle="Give batch_size, gradient_accumulation_steps, block_size and the model of both.",
     )
 
@@ -215,7 +215,7 @@ def _equal_iterations(pair: Pair) -> str:
     return f" At equal iterations ({equal.at:,.0f}) the gap is {equal.gap:+.4f}."
 
 
-@rule("length", title="One run is further along", group="A", order=2)
+@rule("length", title="One run trained longer", group="A", order=2)
 def length(pair: Pair) -> Result:
     """Iterations done, with what the longer run had where the shorter one ends."""
     both = weighing.curves(pair)

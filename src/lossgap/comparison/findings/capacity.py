@@ -16,12 +16,14 @@ PARAMETER_EXPONENT = 0.076
 """L falls as N to this power: Kaplan et al. 2020 (arXiv:2001.08361), table 1."""
 CONTEXT_EFFECT = 0.05
 """Nats per e-fold of context, trained and evaluated: rough, see `same_metric.CONTEXT_EFFECT`."""
+SHAPE_EFFECT = 0.03
+"""Nats of another shape at equal parameters (heads, biases). A choice."""
 SAME_SIZE = 0.005
 """Relative difference of parameters that is a matter of counting (biases, positions, padding)."""
 ALIASES = {"tinyshakespeare": "shakespeare_char"}
 
 
-@rule("capacity", title="The models have different sizes", group="A", order=2)
+@rule("capacity", title="Model size or shape differs", group="A", order=2)
 def capacity(pair: Pair) -> Result:
     """Parameters by nanoGPT's count, and the shape."""
     shape = weighing.differing(pair, *SHAPE)
@@ -51,7 +53,7 @@ def capacity(pair: Pair) -> Result:
     said = f" ({', '.join(f'{item.name} {item.control} and {item.test}' for item in shape)})" if shape else ""
     effect = -PARAMETER_EXPONENT * weighing.level(pair) * math.log(ratio)
     unsure = abs(ratio - 1) <= SAME_SIZE or weighing.overfits(pair)
-    size = max(abs(effect), 0.01)
+    size = max(abs(effect), SHAPE_EFFECT)
     weight = weighing.weigh(pair, SHAPE, signed=None if unsure else effect, size=size)
     # The vocabulary may be inferred from the corpus's name; which model is the larger one is not.
     known: Evidence = weighing.of_settings(shape) if shape else weighing.evidence(control, test)
@@ -61,12 +63,19 @@ def capacity(pair: Pair) -> Result:
         f"The control has {control.value:,} parameters, the test {test.value:,}: {ratio:.3g} times{said}.{weight.said}",
         numbers=numbers,
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test's model with everything else as in the control.",
         command=retrain(pair.control, **{item.name: item.test for item in shape}) if shape else "",
+        title=_times_as_many(ratio, "parameters") if abs(ratio - 1) > SAME_SIZE else "Model shape differs",
     )
 
 
-@rule("context", title="The models see different contexts", group="A", order=2)
+def _times_as_many(ratio: float, what: str) -> str:
+    """`13.4x as many parameters`, `4x fewer parameters`: of the test, against the control."""
+    return f"{ratio:.3g}x as many {what}" if ratio > 1 else f"{1 / ratio:.3g}x fewer {what}"
+
+
+@rule("context", title="Context length differs", group="A", order=2)
 def context(pair: Pair) -> Result:
     """block_size: how far back a model looks, how many tokens a batch has, and where its loss is measured."""
     control, test = pair.control.block_size, pair.test.block_size
@@ -88,12 +97,13 @@ def context(pair: Pair) -> Result:
         f"{weight.said}",
         numbers={"control": control.value, "test": test.value, "ratio": ratio},
         effect=weight.effect,
+        size=weight.size,
         settle="Evaluate both at the smaller context (compare --reevaluate); what is left is training.",
         command=retrain(pair.test, block_size=control.value),
     )
 
 
-@rule("data", title="The runs are trained on different data", group="A", order=2)
+@rule("data", title="Training data differ", group="A", order=2)
 def data(pair: Pair) -> Result:
     """The corpus, by the hash of its tokens where the record has one, else by name."""
     hashes = pair.control.run.corpus.get("sha256"), pair.test.run.corpus.get("sha256")
@@ -139,6 +149,7 @@ def _other_data(pair: Pair, by: str, known: Evidence) -> Finding:
         f"{weight.said}",
         numbers={"control": names[0], "test": names[1]},
         effect=weight.effect,
+        size=weight.size,
         settle="Evaluate both models on one val split.",
     )
 

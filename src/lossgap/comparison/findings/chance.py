@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lossgap.comparison.facts import Facts
@@ -9,14 +10,32 @@ from lossgap.comparison.findings import weighing
 from lossgap.comparison.rules import Finding, Pair
 
 MACHINES = 0.0013
-"""Nats: one recipe after 400 steps on three kinds of accelerators, 4.0907 and 4.0920 (Open-Athena/MarinFold#173)."""
+"""Nats: one recipe after 400 steps on two kinds of accelerators, 4.0907 and 4.0920 (Open-Athena/MarinFold#173). Two
+values, and no bound: after 60 steps three kinds were `LARGEST` apart."""
 ATTENTION = 0.013
 """Nats: two attention kernels on the same machines, step 400 (Open-Athena/MarinFold#173)."""
+LARGEST = 0.062
+"""Nats: the largest known distance between healthy runs that differ in the machine alone: three kinds of accelerators
+after 60 steps, while the loss falls fastest (Open-Athena/MarinFold#173)."""
 NUMERIC = ("device", "dtype", "compile", "tf32", "attention", "flash", "adamw", "fused", "threads", "deterministic")
 """Settings that decide how a training is computed, not what it is."""
 
-NO_EXPLANATION = ("not-in-the-settings",)
-"""Causes that say that the cause is not known."""
+OF_SETTINGS = (
+    "batch",
+    "capacity",
+    "context",
+    "data",
+    "dropout",
+    "learning-rate",
+    "learning-rate-horizon",
+    "length",
+    "optimizer",
+    "warm-up",
+    "weight-decay",
+)
+"""Rules of one group of settings each, which know the size of what a difference makes."""
+NO_EXPLANATION = ("not-in-the-settings", "other-settings")
+"""Causes that say that the cause, or its effect, is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +110,27 @@ def only_numerics(pair: Pair) -> bool:
     harmless = {*NUMERIC, "seed", "backend"}
     beside = [item.name for item in pair.settings.differ_in_meaning if item.name not in harmless]
     return weighing.all_known(pair) and not beside and not other_training(pair)
+
+
+def settings_reach(pair: Pair) -> float:
+    """The most that the differing settings can make, in nats, by the rules that came before; infinite if unknown.
+
+    `MOST_TIMES` the sum of the sizes that these rules know. A setting for which no rule knows a size may make any gap.
+    """
+    names = other_training(pair)
+    if not names:
+        return 0.0
+    causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    sizes = [item.magnitude for item in causes if item.id in OF_SETTINGS]
+    if not sizes or None in sizes:
+        return math.inf
+    return weighing.MOST_TIMES * sum(size or 0.0 for size in sizes)
+
+
+def settings_explain(pair: Pair) -> bool:
+    """Whether the settings that differ can make the gap, by the sizes that the rules know."""
+    gap = pair.alignment.gap("last")
+    return gap is not None and bool(other_training(pair)) and abs(gap) <= settings_reach(pair)
 
 
 def named(facts: Facts) -> str:

@@ -40,7 +40,7 @@ class _Order:
             self.inferred |= name != "seed" and "inferred" in (first.evidence, second.evidence)
 
 
-@rule("data-order", title="The runs were not trained on the same batches in the same order", group="D", order=7)
+@rule("data-order", title="The runs read different batches", group="D", order=7)
 def data_order(pair: Pair) -> Result:
     """From the settings of both trainers, and from the losses of single iterations, which tell the batches apart."""
     alike = between(pair.control, pair.test)

@@ -69,7 +69,7 @@ def _speed(facts: Facts, first: int) -> float | None:
     return float(np.median(after) / np.median(before)) if len(before) > 3 and len(after) > 3 else None
 
 
-@rule("not-finite", title="The loss is no longer a number", group="E", order=8)
+@rule("not-finite", title="The loss became NaN or infinite", group="E", order=8)
 def losses_not_finite(pair: Pair) -> Result:
     """nan or inf: from there on nothing was learned."""
     for label, facts in pair.runs:

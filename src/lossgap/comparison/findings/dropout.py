@@ -72,7 +72,7 @@ def _evaluation_error(facts: Facts, evaluated: Curve) -> float:
     return UNKNOWN_ERROR if tokens is None else TOKEN_SPREAD / math.sqrt(tokens)
 
 
-@rule("dropout", title="The dropouts differ", group="C", order=5)
+@rule("dropout", title="Dropout differs", group="C", order=5)
 def dropout(pair: Pair) -> Result:
     """dropout as set; else as the distance of printed losses from evaluations shows it."""
     control, test = pair.control.dropout, pair.test.dropout
@@ -101,6 +101,7 @@ def dropout(pair: Pair) -> Result:
         f"Dropout is {control.value:g} in the control and {test.value:g} in the test.{which}{weight.said}",
         numbers={"control": control.value, "test": test.value},
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test with the control's dropout.",
         command=retrain(pair.test, dropout=control.value),
     )

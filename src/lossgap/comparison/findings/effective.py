@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from lossgap.comparison.findings import weighing
+from lossgap.comparison.findings.chance import settings_explain, settings_reach
 from lossgap.comparison.rules import Finding, Pair, Result, cause, remark, rule
 
 FALSE_ALARM = 1e-4
@@ -17,7 +18,7 @@ SHIFTING = ("max_iters", "init_from")
 """Settings of which two runs may differ and coincide as long as both last."""
 
 
-@rule("settings-not-applied", title="Settings differ, and the curves do not", group="A", order=2)
+@rule("settings-not-applied", title="Settings differ, but the curves do not", group="A", order=2)
 def settings_not_applied(pair: Pair) -> Result:
     """Two different trainings never agree digit for digit: one setting was not applied, or one log was read twice."""
     if not pair.alignment.coincide:
@@ -46,25 +47,37 @@ def settings_not_applied(pair: Pair) -> Result:
     )
 
 
-@rule("not-in-the-settings", title="The settings do not show what makes the gap", group="A", order=5)
+@rule("not-in-the-settings", title="No setting explains the gap", group="A", order=5)
 def not_in_the_settings(pair: Pair) -> Result:
-    """All settings that matter are known and equal, and the gap is far beyond the noise."""
+    """The settings that matter are known, what differs of them is far too small, and the gap is beyond the noise."""
     gap = pair.alignment.gap("last")
-    if gap is None or not weighing.all_known(pair) or weighing.others(pair, ()):
+    names = weighing.others(pair, ())
+    if gap is None or not weighing.all_known(pair) or (names and settings_explain(pair)):
         return
-    if pair.control.batch.value is None or pair.control.batch.value != pair.test.batch.value:
+    if pair.control.batch.value is None or (not names and pair.control.batch.value != pair.test.batch.value):
         return
     if weighing.length_ratio(pair) != 1.0 or abs(gap) <= max(LEAST_GAP, _errors(pair) * weighing.error(pair)):
         return
-    shown = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
+    shown = [item for item in causes if item.strength != "possible"]
+    same = (
+        "Everything that the records say of model, batch, length, schedule, regularisation and data is the same in both"
+    )
+    numbers: dict[str, object] = {"gap": gap, "standard_error": weighing.error(pair)}
+    if names:
+        reach = settings_reach(pair)
+        same = (
+            f"Of model, batch, length, schedule, regularisation and data the records differ in {', '.join(names)} "
+            f"alone, which makes {reach:.2g} nats at the most"
+        )
+        numbers |= {"differ": list(names), "reach": reach}
     yield cause(
         "likely" if shown else "strong",
         "inferred",
-        f"Everything that the records say of model, batch, length, schedule, regularisation and data is the same in "
-        f"both, and yet the gap is {gap:+.4f}, {abs(gap) / weighing.error(pair):.0f} standard errors. Something ran "
+        f"{same}, and yet the gap is {gap:+.4f}, {abs(gap) / weighing.error(pair):.0f} standard errors. Something ran "
         f"otherwise than its settings say, or is not a setting: code, initial weights, data behind the same name, the "
         f"mask, the loss.{_onset(pair)}",
-        numbers={"gap": gap, "standard_error": weighing.error(pair)},
+        numbers=numbers,
         effect=None if shown else gap,
         settle="Train the control's recipe again with lossgap: the run that it does not repeat is the odd one.",
     )

@@ -75,7 +75,7 @@ def _cause(pair: Pair, found: Onset, text: str, numbers: dict[str, object]) -> F
         effect=pair.alignment.gap("last"),
         settle="Compare learning rates, warm-up, clipping and optimizer of both runs"
         + (f"; give {', '.join(missing)}." if missing else " as they ran."),
-        title="One update does not do what the other does",
+        title="The updates differ",
     )
     return replace(made, needs=tuple(missing))
 

@@ -51,7 +51,7 @@ def start(facts: Facts) -> Start | None:
     return Start(value=found, expected=expected, share=share, tolerance=tolerance)
 
 
-@rule("initial-loss", title="The runs begin at different losses", group="C", order=1)
+@rule("initial-loss", title="Initial losses differ", group="C", order=1)
 def initial_loss(pair: Pair) -> Result:
     """Before the first update the loss depends on weights, data and loss alone, not on the training."""
     starts = {label: start(facts) for label, facts in pair.runs}

@@ -27,7 +27,7 @@ DECAY_EFFECT = 0.05
 """Nats that the decay from the peak to a tenth of it is worth, roughly: 0.02 to 0.06 in runs of both kinds."""
 
 
-@rule("learning-rate", title="The peaks of the learning rate differ", group="B", order=3)
+@rule("learning-rate", title="Learning rate differs", group="B", order=3)
 def learning_rate(pair: Pair) -> Result:
     """learning_rate as set, or the highest that the rows log."""
     control, test = _peak(pair.control), _peak(pair.test)
@@ -51,6 +51,7 @@ def learning_rate(pair: Pair) -> Result:
         f"times. {_which(pair, ratio)}{weight.said}",
         numbers=numbers,
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test with the control's rate.",
         command=retrain(pair.test, learning_rate=control.value, min_lr=pair.control.min_lr.value)
         if pair.control.min_lr.known
@@ -88,8 +89,10 @@ def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
         f"min_lr is {lowest.control} in the control and {lowest.test} in the test, at equal peaks.{weight.said}",
         numbers={"control": lowest.control, "test": lowest.test},
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test with the control's min_lr.",
         command=retrain(pair.test, min_lr=lowest.control),
+        title="min_lr differs",
     )
 
 
@@ -118,7 +121,7 @@ def _not_as_set(pair: Pair, stated: float) -> Result:
     )
 
 
-@rule("learning-rate-horizon", title="The learning rate is in another phase", group="B", order=3)
+@rule("learning-rate-horizon", title="Learning-rate decay differs", group="B", order=3)
 def learning_rate_horizon(pair: Pair) -> Result:
     """Where the decay ends, and how far each run is in it at its last value."""
     ends = [curve.last.iter for curve in weighing.curves(pair) or ()]
@@ -156,6 +159,7 @@ def learning_rate_horizon(pair: Pair) -> Result:
             "test_decayed": phases[1] if phases else None,
         },
         effect=weight.effect,
+        size=weight.size,
         settle="Train both with lr_decay_iters equal to max_iters, so that the decay ends with the run.",
         command=retrain(pair.test, lr_decay_iters=pair.test.max_iters.value) if pair.test.max_iters.known else "",
     )
@@ -194,6 +198,7 @@ def _unfinished(pair: Pair, ends: list[float]) -> Result:
         "A run that is stopped early is not a short run.",
         numbers={"control_decayed": phases[0], "test_decayed": phases[1]},
         effect=weight.effect,
+        size=weight.size,
         settle="Train the shorter run with a horizon of its own length.",
     )
 
@@ -226,6 +231,7 @@ def _by_rows(pair: Pair, *, stated: bool) -> Result:
         f"at {control[-1]:.0%} and {test[-1]:.0%} of their peaks.{said}",
         numbers={"first_apart": at, "control_of_peak": float(control[-1]), "test_of_peak": float(test[-1])},
         effect=weight.effect,
+        size=weight.size,
         settle="Give warmup_iters, lr_decay_iters, min_lr and decay_lr of both.",
     )
 
@@ -261,7 +267,7 @@ def _warm_up_by_rows(facts: Facts) -> Known[int] | None:
     return Known(int(iters[top]), "computed", "the iteration of the highest logged rate") if rises else None
 
 
-@rule("warm-up", title="The warm-ups have different lengths", group="B", order=3)
+@rule("warm-up", title="Warm-up differs", group="B", order=3)
 def warm_up(pair: Pair) -> Result:
     """warmup_iters, and who never left it."""
     control, test = (_warm_up(facts) for _, facts in pair.runs)
@@ -301,12 +307,13 @@ def _other_warm_up(pair: Pair, control: int, test: int) -> Finding:
         f"{min(1.0, control / last):.0%} and {min(1.0, test / last):.0%} of the shorter run.{weight.said}",
         numbers={"control": control, "test": test, "of": last},
         effect=weight.effect,
+        size=weight.size,
         settle="Train the test with the control's warmup_iters.",
         command=retrain(pair.test, warmup_iters=control),
     )
 
 
-@rule("resumed-with-another-horizon", title="A run went on with another schedule", group="B", order=3)
+@rule("resumed-with-another-horizon", title="A resume changed the schedule", group="B", order=3)
 def resumed_with_another_horizon(pair: Pair) -> Result:
     """A seam at which the schedule changed: the rate jumps, and the whole is no run of either schedule."""
     names = ("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters", "decay_lr")

@@ -14,7 +14,7 @@ LEAST = 0.02
 ERRORS = 3.0
 
 
-@rule("overfitting", title="A run ends above its own best", group="B", order=4)
+@rule("overfitting", title="One run overfits more", group="B", order=4)
 def overfitting(pair: Pair) -> Result:
     """val rises after its best while train falls: the gap of the last values then compares two stages of that."""
     found = pair.alignment.metric
@@ -23,7 +23,10 @@ def overfitting(pair: Pair) -> Result:
     rises = {label: _rise(pair, label, facts) for label, facts in pair.runs}
     known = {label: value for label, value in rises.items() if value is not None}
     if not known:
-        if min(len(found.control), len(found.test)) >= 3:
+        apart = weighing.distance(pair)
+        if apart is not None:
+            yield from _memorised(pair, apart)
+        elif min(len(found.control), len(found.test)) >= 3:
             yield ruled_out("inferred", "Neither run ends above its own best by more than the noise.")
         return
     for label, facts in pair.runs:
@@ -32,6 +35,38 @@ def overfitting(pair: Pair) -> Result:
     curves = dict(zip(("control", "test"), (found.control, found.test), strict=True))
     fell = {label: facts for label, facts in pair.runs if not _train_rose(facts, curves[label])}
     yield from _as_cause(pair, found, {label: value for label, value in known.items() if label in fell})
+
+
+def _memorised(pair: Pair, apart: weighing.Distance) -> Result:
+    """No rise, but one run's val loss lies further above its train loss: it knows its own data better."""
+    gap = pair.alignment.gap("last") or 0.0
+    more = "test" if apart.test > apart.control else "control"
+    numbers = {"control_distance": apart.control, "test_distance": apart.test, "train_gap": apart.train_gap}
+    text = (
+        f"Where the runs end, val lies {apart.control:+.4f} from train in the control and {apart.test:+.4f} in the "
+        f"test. The gap is {apart.train_gap:+.4f} on the train split and {gap:+.4f} on val"
+    )
+    # The run that lies further apart is lower on train and higher on val: it has learned its own text.
+    opposite = apart.train_gap * gap < 0 and (gap > 0) == (more == "test")
+    if not opposite:
+        yield remark(
+            "inferred",
+            f"{text}: one of them fits its training data more than the other, beside whatever else differs.",
+            numbers=numbers,
+            settle="Compare the train splits: their sizes, and how often each is read.",
+            title="Val and train lie apart by different distances",
+        )
+        return
+    yield cause(
+        "strong",
+        "inferred",
+        f"{text}: the {more} fits its training data better and new text worse. It overfits more, by less data, more "
+        "passes over it, a larger model or less dropout.",
+        numbers=numbers,
+        effect=apart.test - apart.control,
+        settle="Compare the sizes of the train splits and the passes over them.",
+        title=f"The {more} overfits more",
+    )
 
 
 def _rise(pair: Pair, label: str, facts: Facts) -> float | None:

@@ -9,7 +9,9 @@ from lossgap.comparison.fact import Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings.chance import (
     ATTENTION,
+    LARGEST,
     MACHINES,
+    Chance,
     chance,
     could_be_worse_for,
     is_beyond,
@@ -19,10 +21,8 @@ from lossgap.comparison.findings.chance import (
 from lossgap.comparison.rules import Evidence, Finding, Pair, Result, cause, lacking, remark, rule, ruled_out
 from lossgap.strangers import short
 
-LARGEST = 0.02
-"""Nats: no gap between healthy runs that differ in numerics alone is known to be larger."""
 _SOURCES = {
-    MACHINES: "one recipe on three kinds of accelerators (Open-Athena/MarinFold#173)",
+    MACHINES: "one recipe on two kinds of accelerators (Open-Athena/MarinFold#173)",
     ATTENTION: "two attention kernels on the same machines (Open-Athena/MarinFold#173)",
 }
 
@@ -159,7 +159,7 @@ _WORDS = {
 }
 
 
-@rule("numeric-choices", title="Arithmetic was chosen differently", group="E", order=8)
+@rule("numeric-choices", title="Numerics differ", group="E", order=8)
 def numeric_choices(pair: Pair) -> Result:
     """TF32, attention, compiled code, AdamW's implementation: rounding, unless one of them has a fault."""
     found = [item for name in _CHOICES if (item := pair.settings.differing(name)) is not None]
@@ -169,12 +169,35 @@ def numeric_choices(pair: Pair) -> Result:
     why = "; ".join(dict.fromkeys(_WORDS[item.name] for item in found if item.name in _WORDS))
     names = {item.name for item in found}
     size = ATTENTION if names & {"attention", "flash"} else MACHINES
-    # Compiled and eager code compute the same but for rounding; alone that is no cause of a gap that can be seen.
+    text = f"Chosen differently: {said}{f'; {why}' if why else ''}."
+    found_chance = chance(pair)
+    if found_chance is not None and names & _MAY_FAIL and _is_too_large(found_chance) and only_numerics(pair):
+        yield _faulty(text, sorted(names), found_chance.gap)
+        return
+    # Compiled and eager code compute the same but for rounding; alone that is no cause of a small gap.
     may_cause = bool(names & {"tf32", "attention", "flash"})
-    yield _sized(
-        pair,
-        f"Chosen differently: {said}{f'; {why}' if why else ''}.",
-        {"settings": sorted(names)},
-        size,
-        may_cause=may_cause,
+    yield _sized(pair, text, {"settings": sorted(names)}, size, may_cause=may_cause)
+
+
+_MAY_FAIL = frozenset(("compile", "attention", "flash", "fused", "adamw"))
+"""Choices between two programs for one and the same formula, either of which may have a fault."""
+
+
+def _is_too_large(found: Chance) -> bool:
+    """Whether chance does not make the gap, and rounding has not been seen to."""
+    return found.is_beyond and abs(found.gap) > LARGEST
+
+
+def _faulty(text: str, names: list[str], gap: float) -> Finding:
+    """A gap far beyond rounding, where nothing that is known differs but the program: one of the two has a fault."""
+    return cause(
+        "likely",
+        "inferred",
+        f"{text} Nothing else that is known differs, and the gap of {gap:+.4f} is far beyond what healthy arithmetic "
+        f"makes ({LARGEST:g} at the most, Open-Athena/MarinFold#173): one of the two computes something else. "
+        "Known: losses of 6.09 and 5.125 with and without compiled code (DeepSpeed#6811).",
+        numbers={"settings": names, "largest": LARGEST},
+        settle="Run a few iterations both ways from one checkpoint and compare loss and gradient norm; "
+        "`lossgap canary` holds each operation against float64.",
+        title="One way to compute has a fault",
     )

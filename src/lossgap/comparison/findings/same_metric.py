@@ -30,7 +30,7 @@ LEAST_FACTOR = math.log(1.3)
 LEAST_FALL = 0.15
 
 
-@rule("not-the-same-metric", title="The two losses are not the same metric", group="C", order=0)
+@rule("not-the-same-metric", title="Not the same metric", group="C", order=0)
 def not_the_same_metric(pair: Pair) -> Result:
     """Nothing that both logs have measures the same."""
     found = pair.alignment.metric
@@ -69,7 +69,7 @@ def _called(curve: Curve) -> str:
     return f"{split}, {WORDS[meaning.kind]}{unit}"
 
 
-@rule("averaging", title="The two losses are averaged over different stretches", group="C", order=0)
+@rule("averaging", title="The losses are averaged differently", group="C", order=0)
 def averaging(pair: Pair) -> Result:
     """A mean over many iterations is late: while the loss falls it lies above the loss of the moment."""
     both = weighing.curves(pair)
@@ -122,7 +122,7 @@ def constant_factor(pair: Pair) -> Result:
     )
 
 
-@rule("evaluation-context", title="The evaluations have different contexts", group="C", order=0)
+@rule("evaluation-context", title="Evaluation contexts differ", group="C", order=0)
 def evaluation_context(pair: Pair) -> Result:
     """The same model has a lower loss at a longer context, so part of such a gap is measurement."""
     control, test = pair.control.eval_context, pair.test.eval_context
@@ -157,6 +157,7 @@ def evaluation_context(pair: Pair) -> Result:
         f"{text}. {weight.said}".strip(),
         numbers=numbers,
         effect=weight.effect,
+        size=weight.size,
         settle=settle,
     )
 

@@ -1,8 +1,9 @@
 """What a differing setting is worth as an explanation: how sure, and how large, by one measure for all rules.
 
 Two ways lead from a setting to a gap. By elimination: where it is the only factor that differs and the others are
-known, it makes the gap, whatever its size. By size: a rough expected effect, whose origin each rule states, is held
-against the gap. No rule knows the sign of a learning rate's effect in advance; such a `size` takes the gap's sign.
+known, it makes the gap, as long as the gap is at most `MOST_TIMES` the size that its rule knows. By size: a rough
+expected effect, whose origin each rule states, is held against the gap. No rule knows the sign of a learning rate's
+effect in advance: such a setting has a `size` and no `effect`, and its size alone never makes it a strong cause.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ MAIN = ("n_layer", "n_embd", "block_size", "batch_size", "max_iters", "learning_
 MANY = 2
 """Groups of other settings that differ, beside which an effect without a known sign explains nothing."""
 
+MOST_TIMES = 5.0
+"""The multiple of its rule's size beyond which a setting does not explain a gap, however alone it stands. A choice:
+of the gallery's pairs in which one setting makes a gap beyond the noise, 9 in 10 lie within 3 times the size and all
+within this; a warm-up of 101 instead of 100 iterations is a hundred times too small for a gap of 0.1."""
+
 LEAST_SLOPE = 0.02
 MOST_SLOPE = 0.5
 """Nats per e-fold of iterations, between which the slope of a curve that still learns is taken to lie."""
@@ -44,11 +50,26 @@ class Weight:
     effect: float | None
     alone: bool
     """Whether nothing else that is known differs."""
+    size: float | None = None
+    """The size that the rule knows, in nats; None where it knows none."""
+    times: float | None = None
+    """The gap over `size`, where that is more than the setting can make."""
 
     @property
     def said(self) -> str:
-        """` Nothing else that makes another training differs.`, or nothing."""
-        return " No other setting that makes another training differs." if self.alone else ""
+        """Whether nothing else differs, and what is not known or too small; begins with a space, or is empty."""
+        alone = " No other setting that makes another training differs" if self.alone else ""
+        if self.times is not None and self.size is not None:
+            but = f"{alone}, but this" if alone else " This"
+            return f"{but} difference is worth about {self.size:.2g} nats, and the gap is {_many(self.times)} that."
+        if self.size is not None and self.effect is None:
+            unsigned = "the sign of its effect is not known in advance"
+            return f"{alone}; {unsigned}." if alone else f" {unsigned[0].upper()}{unsigned[1:]}."
+        return f"{alone}." if alone else ""
+
+
+def _many(times: float) -> str:
+    return "over a million times" if times > 1e6 else f"{times:,.0f} times"
 
 
 def weigh(pair: Pair, names: Iterable[str], *, signed: float | None = None, size: float | None = None) -> Weight:
@@ -57,24 +78,27 @@ def weigh(pair: Pair, names: Iterable[str], *, signed: float | None = None, size
     `signed` is their expected effect on test minus control, `size` one whose sign is not known.
     """
     gap = pair.alignment.gap("last")
-    effect = signed
-    if effect is None and size is not None and gap:
-        effect = math.copysign(size, gap)
+    size = size if signed is None else abs(signed)
     equal = pair.alignment.gap("iterations") if length_ratio(pair) not in (None, 1.0) else None
-    if effect is not None and gap is not None and equal and effect * gap < 0 < effect * equal:
+    if signed is not None and gap is not None and equal and signed * gap < 0 < signed * equal:
         # Another length hides it in the last values; at equal iterations it shows.
-        large = abs(effect) >= 0.25 * abs(equal)
+        large = abs(signed) >= 0.25 * abs(equal)
         return Weight(strength="likely" if large else "possible", effect=None, alone=False)
     alone = not others(pair, names)
+    if gap is not None and size is not None and abs(gap) > MOST_TIMES * size:
+        times = abs(gap) / size if size else math.inf
+        return Weight(strength="possible", effect=signed, alone=alone, size=size, times=times)
     if alone and all_known(pair):
-        # Whatever it was expected to do: there is nothing else that could have made the gap.
-        contradicts = effect is not None and gap is not None and effect * gap < 0
-        return Weight(strength="strong", effect=gap if contradicts else effect, alone=True)
+        contradicts = signed is not None and gap is not None and signed * gap < 0
+        sure = size is not None and not contradicts
+        return Weight(
+            strength="strong" if sure else "likely", effect=None if contradicts else signed, alone=True, size=size
+        )
     groups = {item.factor for item in pair.settings.differ if item.name in others(pair, names)}
     if signed is None and len(groups) >= MANY:
-        return Weight(strength="possible", effect=effect, alone=False)
-    large = effect is not None and (gap is None or abs(effect) >= 0.25 * abs(gap))
-    return Weight(strength="likely" if large or alone else "possible", effect=effect, alone=False)
+        return Weight(strength="possible", effect=None, alone=False, size=size)
+    large = size is not None and (gap is None or size >= 0.25 * abs(gap))
+    return Weight(strength="likely" if large or alone else "possible", effect=signed, alone=False, size=size)
 
 
 def others(pair: Pair, names: Iterable[str]) -> tuple[str, ...]:
@@ -185,20 +209,84 @@ def scatter(curve: Curve) -> tuple[float, int, float] | None:
 
 
 def rise(facts: Facts, label: str, pair: Pair) -> float | None:
-    """How far the last val loss lies above the run's own best; None with fewer than 3 values or within the noise."""
+    """How far the last val loss lies above the run's own best; None with fewer than 3 values or within the noise.
+
+    The best is the lowest of several noisy values, so it is low by luck: that luck is taken off, and `RISE_ERRORS`
+    errors of what is left must be exceeded.
+    """
     both = curves(pair)
     if both is None:
         return None
     curve = both[0] if facts is pair.control else both[1]
-    up = curve.last.value - curve.best.value
-    if len(curve) < 3 or curve.name == "iters.loss" or up <= max(0.01, 3 * evaluation_error(pair, label)):
+    if len(curve) < 3 or curve.name == "iters.loss":
         return None
-    return up
+    error = evaluation_error(pair, label)
+    luck, spread = _lowest(int((curve.values <= curve.best.value + 4 * error).sum()))
+    up = curve.last.value - curve.best.value - luck * error
+    return up if up > max(LEAST_RISE, RISE_ERRORS * math.hypot(1.0, spread) * error) else None
+
+
+LEAST_RISE = 0.01
+"""Nats. A choice: the margin within which gaps count as none."""
+RISE_ERRORS = 3.0
+
+
+def _lowest(n: int) -> tuple[float, float]:
+    """How far the lowest of `n` standard normal values lies below 0 in the mean, and its standard deviation.
+
+    The mean is the quantile of (n - 0.375) / (n + 0.25) (Blom 1958). The deviation is 1 / sqrt(1 + ln n), a fit that
+    lies within a tenth of simulated values from n = 2 to 400.
+    """
+    if n < 2:
+        return 0.0, 1.0
+    from scipy.special import ndtri  # loaded when needed: it takes longer than the rest together
+
+    return float(ndtri((n - 0.375) / (n + 0.25))), 1 / math.sqrt(1 + math.log(n))
 
 
 def overfits(pair: Pair) -> bool:
-    """Whether one of the runs ends clearly above its own best."""
-    return any(rise(facts, label, pair) is not None for label, facts in pair.runs)
+    """Whether one of the runs ends clearly above its own best, or its val loss far above its train loss."""
+    return any(rise(facts, label, pair) is not None for label, facts in pair.runs) or distance(pair) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """val minus train loss, both in evaluation mode, where each run ends."""
+
+    control: float
+    test: float
+    train_gap: float
+    """Test minus control of the train split."""
+    error: float
+    """Standard error of test minus control of the distances."""
+
+
+FAR_APART = 0.1
+"""Nats by which two runs' distances of val and train must differ. A choice: dropout and noise make less."""
+
+
+def distance(pair: Pair) -> Distance | None:
+    """The distances of val and train, where they differ by far more than noise; None if they do not, or are unknown."""
+    metric = pair.alignment.metric
+    if not isinstance(metric, Metric) or metric.name != "val_loss" or metric.unit != "nats/token":
+        return None
+    ends = []
+    for (_, facts), val in zip(pair.runs, (metric.control, metric.test), strict=True):
+        train = facts.train_eval.at(val.last.iter) if facts.train_eval is not None else None
+        if train is None or facts.val is None or facts.train_eval is None:
+            return None
+        if facts.train_eval.meaning.mode != "eval":
+            return None
+        ends.append((val.last.value, train.value))
+    errors = [evaluation_error(pair, label) for label, _ in pair.runs]
+    found = Distance(
+        control=ends[0][0] - ends[0][1],
+        test=ends[1][0] - ends[1][1],
+        train_gap=ends[1][1] - ends[0][1],
+        error=math.sqrt(2) * math.hypot(*errors),
+    )
+    far = abs(found.test - found.control) > max(FAR_APART, 4 * found.error)
+    return found if far and max(found.test, found.control) > FAR_APART else None
 
 
 def factor_words(ratio: float) -> str:
