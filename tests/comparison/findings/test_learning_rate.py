@@ -56,7 +56,8 @@ def test_equal_rates_are_ruled_out_and_unknown_ones_named() -> None:
 
 def test_another_lowest_rate_is_a_small_cause() -> None:
     found = ask("learning-rate", laptop(), laptop(1.5, min_lr=1e-5)).cause
-    assert (found.strength, found.size) == ("possible", pytest.approx(0.01))
+    assert found.strength == "possible"
+    assert found.size == pytest.approx(0.01)
     assert "40 times that" in found.text
 
 
