@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
     from lossgap.comparison.spread import KnownSpread
+    from lossgap.config import TrainConfig
+    from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
     from lossgap.sampling import Samples
+    from lossgap.training.numerics import Numerics
 
 
 def train(*configs: str | Path, **settings: object) -> Run:
@@ -38,7 +41,14 @@ def train(*configs: str | Path, **settings: object) -> Run:
     given = resolve_arguments([str(config) for config in configs])
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     merged = Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
-    return train_given(merged, Silence()).run
+    return train_given(merged, Silence(), certify).run
+
+
+def certify(config: TrainConfig, shape: GPTConfig, numerics: Numerics, micro_batch: int) -> str:
+    """The check of the device that every training is handed, for `--canary`: see `lossgap.kernels.check.certify`."""
+    from lossgap.kernels.check import certify as check_device
+
+    return check_device(config, shape, numerics, micro_batch)
 
 
 def compare(
@@ -196,8 +206,8 @@ def record(
     `configs` are one run folder or checkpoint, or presets and config files; `settings` are `TrainConfig` fields and win
     over them. The bundle holds text of the corpus. Raises LossgapError for what the caller can mend.
     """
-    from lossgap.parity.record import read_given
     from lossgap.parity.record import record as record_given
+    from lossgap.training.source import read_given
 
     given = read_given([str(config) for config in configs])
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
@@ -220,7 +230,7 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
     what the caller can mend.
     """
     from lossgap.kernels.check import canary as check_given
-    from lossgap.parity.record import read_given
+    from lossgap.training.source import read_given
 
     given = read_given([str(config) for config in configs] or ["shakespeare_char_cpu"])
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}

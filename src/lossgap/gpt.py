@@ -2,7 +2,7 @@
 
 What differs from nanoGPT's `model.py`: dropout takes its mask from a key (`lossgap.dropout`), attention is
 plain or fused by choice, initial weights come from outside (`lossgap.training.draws`), generation keeps the
-keys and values of earlier tokens (`lossgap.sampling`).
+keys and values of earlier tokens (`lossgap.generation`).
 
 Shapes: B batch, T context, C channels, V vocabulary, H heads, D = C / H, L layers.
 """
@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lossgap.arithmetic import GPT2_OUTPUTS, flops_per_token
+from lossgap.config import TrainConfig
 from lossgap.dropout import dropout
 
 Attention = Literal["plain", "fused"]
@@ -34,12 +36,25 @@ class GPTConfig:
     n_embd: int = 768
     block_size: int = 1024
     bias: bool = True
-    vocab_size: int = 50304
+    vocab_size: int = GPT2_OUTPUTS
     dropout: float = 0.0
 
     def model_args(self) -> dict[str, int | float | bool]:
         """As nanoGPT stores it in a checkpoint."""
         return asdict(self)
+
+
+def gpt_config(config: TrainConfig, vocab_size: int | None) -> GPTConfig:
+    """The shape of the model that a config trains; `vocab_size` None is GPT-2's."""
+    return GPTConfig(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_embd=config.n_embd,
+        block_size=config.block_size,
+        bias=config.bias,
+        vocab_size=vocab_size or GPT2_OUTPUTS,
+        dropout=config.dropout,
+    )
 
 
 def n_places(n_layer: int) -> int:
@@ -226,13 +241,13 @@ class GPT(nn.Module):
         return sum(p.numel() for p in self.parameters()) - self.wpe.weight.numel()
 
     def flops_per_token(self) -> int:
-        """Training FLOPs per token: 6N + 12 L H Q T (PaLM, arXiv:2204.02311, appendix B, as nanoGPT has it).
+        """Training FLOPs per token, see `arithmetic.flops_per_token`.
 
         N by nanoGPT's count. Deviation: N contains vectors that multiply no matrix, so the matrix products are fewer
         per token, by exactly 6 x (LayerNorm parameters, and with `bias` the biases of the linear layers).
         """
         c = self.config
-        return 6 * self.num_params() + 12 * c.n_layer * c.n_head * (c.n_embd // c.n_head) * c.block_size
+        return flops_per_token(self.num_params(), c.n_layer, c.n_embd, c.block_size)
 
     def crop_block_size(self, block_size: int) -> None:
         """Cut the context down to `block_size` (at most the present one): position embeddings beyond it go."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lossgap.attribution import measure
-from lossgap.attribution.arm import Arm, ArmResult, Measurement
+from lossgap.attribution.arm import Arm, ArmResult, Failure, Measurement
 from lossgap.attribution.design import Switched
-from lossgap.attribution.executor import Done, Executor, Failure
+from lossgap.attribution.executor import Done, Executor
 
 Fate = Callable[[Arm, int], Failure | None]
 """(arm, how often it was tried before) -> how it fails; None gives its result."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lossgap.attribution import effects as formulas
 from lossgap.attribution import measure
-from lossgap.attribution.arm import Arm, ArmResult, Measurement
+from lossgap.attribution.arm import Arm, ArmResult, Measurement, arm_folder
 from lossgap.attribution.design import Design, Kind, Switched, design, quantile, together
 from lossgap.attribution.divide import TOLERANCE, Reported, check, divide
 from lossgap.attribution.effects import RESOLUTION
@@ -130,7 +130,7 @@ def test_any_one_arm_that_is_corrupted_in_memory_is_named(tmp_path: Path, kind: 
         assert caught.value.slug == "sum-not-gap"
         assert f"seed {seed}" in str(caught.value)
         assert (", ".join(sorted(switched)) or "none") in str(caught.value)
-        assert str(measure.arm_folder(key, tmp_path)) in str(caught.value)
+        assert str(arm_folder(key, tmp_path)) in str(caught.value)
         assert str(caught.value).isprintable()
         check(divided(found, "best"), found, tmp_path)
 
@@ -158,7 +158,7 @@ def test_any_one_arm_that_is_corrupted_on_the_disk_is_named(
     found = gathered(tmp_path, kind, seeds=3)
     division = divided(found)
     for seed, switched in arms_of(found):
-        path = measure.arm_folder(found.arms[seed, switched].key, tmp_path) / measure.RESULT
+        path = arm_folder(found.arms[seed, switched].key, tmp_path) / measure.RESULT
         sound = path.read_bytes()
         harm(path)
         with pytest.raises(TrainingError) as caught:

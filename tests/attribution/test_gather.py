@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from lossgap.attribution import measure
-from lossgap.attribution.arm import Arm, ArmResult
+from lossgap.attribution.arm import Arm, ArmResult, Failure, arm_folder
 from lossgap.attribution.design import Design, Switched, design
 from lossgap.attribution.divide import check
-from lossgap.attribution.executor import Done, Failure
+from lossgap.attribution.executor import Done
 from lossgap.attribution.explanation import Contribution, Division, FailedArm, Quantity
 from lossgap.attribution.factor import Factor
 from lossgap.attribution.gather import HOPELESS, Ended, Gathered, gather
@@ -88,7 +88,7 @@ def test_what_an_earlier_experiment_trained_is_not_trained_again(tmp_path: Path)
 def test_a_result_that_is_not_what_was_stored_is_trained_again(damage: str, tmp_path: Path) -> None:
     arm = arm_of(frozenset("a"), 1)
     measure.keep(result_of(arm), tmp_path)
-    path = measure.arm_folder(arm.key, tmp_path) / measure.RESULT
+    path = arm_folder(arm.key, tmp_path) / measure.RESULT
     content = json.loads(path.read_text())
     if damage == "loss":
         content["result"]["val_loss"] = 0.5
@@ -97,7 +97,7 @@ def test_a_result_that_is_not_what_was_stored_is_trained_again(damage: str, tmp_
     text = json.dumps(content)
     if damage == "key":  # whole, but another arm's
         measure.keep(result_of(arm_of(frozenset("b"), 1)), tmp_path)
-        text = (measure.arm_folder(arm_of(frozenset("b"), 1).key, tmp_path) / measure.RESULT).read_text()
+        text = (arm_folder(arm_of(frozenset("b"), 1).key, tmp_path) / measure.RESULT).read_text()
     path.write_text({"cut": text[:-9], "deep": "[" * 100_000, "list": "[]"}.get(damage, text))
     assert measure.stored(arm.key, tmp_path) is None
     executor = FakeExecutor(tmp_path)

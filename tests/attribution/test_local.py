@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from lossgap.attribution import local, measure
+from lossgap.attribution.arm import arm_folder
 from lossgap.attribution.local import LocalExecutor, work
 from lossgap.evaluation import losses
 
@@ -67,8 +68,8 @@ def test_a_killed_worker_costs_its_arm_and_no_other(two: LocalExecutor, text: Pa
     assert isinstance(ended, Generator)
 
     def kill() -> None:
-        folder, process = in_the_middle(tmp_path, besides=[measure.arm_folder(whole.key, tmp_path)])
-        assert folder == measure.arm_folder(lost.key, tmp_path)
+        folder, process = in_the_middle(tmp_path, besides=[arm_folder(whole.key, tmp_path)])
+        assert folder == arm_folder(lost.key, tmp_path)
         process.kill()
 
     killer = Thread(target=kill)
@@ -77,7 +78,7 @@ def test_a_killed_worker_costs_its_arm_and_no_other(two: LocalExecutor, text: Pa
     killer.join()
     assert [(done.arm, done.failure) for done in first] == [(lost, "killed"), (rest[0], None), (rest[1], None)]
     # A worker that is killed while it has nothing to do is replaced, too.
-    still = trainer(measure.arm_folder(whole.key, tmp_path))
+    still = trainer(arm_folder(whole.key, tmp_path))
     assert still is not None, "the other worker trains on"
     ended.close()
     wait_until(lambda: not still.is_running(), "the end of an arm whose round was closed")
@@ -167,7 +168,7 @@ def test_another_corpus_or_other_code_than_the_experiments_is_told(text: Path, t
 def test_an_arm_of_which_only_the_checkpoints_are_left_to_remove_is_whole(text: Path, tmp_path: Path) -> None:
     """Killed between the result and the removal of the checkpoints, or before: nothing is lost, nothing is doubled."""
     arm = small_arm(text)
-    folder = measure.arm_folder(arm.key, tmp_path)
+    folder = arm_folder(arm.key, tmp_path)
     seen: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
 
@@ -190,7 +191,7 @@ def test_an_arm_of_which_only_the_checkpoints_are_left_to_remove_is_whole(text: 
 @pytest.mark.parametrize("damage", ["run.json", "ckpt-final.pt", "ckpt-best.pt", "all"])
 def test_a_damaged_folder_costs_the_arms_time_and_not_the_arm(damage: str, text: Path, tmp_path: Path) -> None:
     arm = small_arm(text)
-    folder = measure.arm_folder(arm.key, tmp_path)
+    folder = arm_folder(arm.key, tmp_path)
     whole = measure.run_arm(arm, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "keep", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))

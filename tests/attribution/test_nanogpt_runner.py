@@ -11,10 +11,9 @@ from pathlib import Path
 import nanogpt_reference as reference
 import pytest
 
-from lossgap.attribution.arm import ArmResult, Measurement
+from lossgap.attribution.arm import ArmFailed, ArmResult, Measurement
 from lossgap.attribution.foreign import launcher
 from lossgap.attribution.foreign.runner import Runner, run_foreign
-from lossgap.attribution.measure import ArmFailed
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.evaluation.splits import Evaluator

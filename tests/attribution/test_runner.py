@@ -16,10 +16,9 @@ import psutil
 import pytest
 
 from attribution.foreign import CONFIG, MEASUREMENT, TRAIN, arm, ran, trainer
-from lossgap.attribution.arm import Arm
+from lossgap.attribution.arm import Arm, ArmFailed, arm_folder
 from lossgap.attribution.foreign import command, process
 from lossgap.attribution.foreign.runner import Runner, run_foreign
-from lossgap.attribution.measure import ArmFailed, arm_folder
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError
 

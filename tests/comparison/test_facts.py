@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comparison.made import GPU, LAPTOP, curve, run
+from lossgap import schedule
 from lossgap.comparison.fact import Fact, Known, Unknown, derive, first_known
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.nanogpt import learning_rate
 from lossgap.config import TrainConfig
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.runs.run import Inferred
-from lossgap.training import schedule
+from lossgap.schedule import nanogpt_rate
 
 
 def test_the_two_recipes_of_the_note_have_their_known_sizes() -> None:
@@ -121,9 +121,7 @@ def test_learning_rate_and_how_far_it_has_decayed() -> None:
 @given(st.integers(0, 3000), st.integers(0, 500), st.integers(501, 4000))
 def test_the_schedule_is_that_of_the_trainer(at: int, warmup: int, horizon: int) -> None:
     config = TrainConfig(warmup_iters=warmup, lr_decay_iters=horizon, learning_rate=1e-3, min_lr=1e-4)
-    ours = learning_rate(
-        at, learning_rate=1e-3, min_lr=1e-4, warmup_iters=warmup, lr_decay_iters=horizon, decay_lr=True
-    )
+    ours = nanogpt_rate(at, learning_rate=1e-3, min_lr=1e-4, warmup_iters=warmup, lr_decay_iters=horizon, decay_lr=True)
     assert ours == schedule.learning_rate(config, at)
 
 

@@ -23,7 +23,7 @@ from lossgap.parity import stretch
 from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.replay import Asked, numerics_here
 from lossgap.parity.replay_result import Replay
-from lossgap.training.schedule import learning_rate
+from lossgap.schedule import learning_rate
 
 from .small import SETTINGS
 

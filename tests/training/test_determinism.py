@@ -15,6 +15,7 @@ from lossgap.arguments import Given
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.gpt import GPTConfig, n_places
+from lossgap.kernels.check import certify
 from lossgap.training.batches import Batches
 from lossgap.training.distributed import share
 from lossgap.training.draws import CounterDraws
@@ -225,5 +226,5 @@ def test_losses_do_not_depend_on_the_cut_but_for_rounding(train: Train) -> None:
 def test_the_python_call_is_the_command(train: Train) -> None:
     assert train("first", max_iters=3).code == 0
     values = {"dataset": "text.txt", **SETTINGS, "max_iters": 3, "out_dir": "second"}
-    train_given(Given(values, {}), Silence())
+    train_given(Given(values, {}), Silence(), certify)
     same_run("first", "second")

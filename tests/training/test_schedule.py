@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lossgap.config import TrainConfig
-from lossgap.training.schedule import learning_rate
+from lossgap.schedule import learning_rate
 
 
 def reference(i: int, peak: float, floor: float, warmup: int, end: int) -> float:

@@ -12,10 +12,9 @@ from typing import Any
 
 import lossgap
 from lossgap.config import TrainConfig
-from lossgap.gpt import GPT
+from lossgap.gpt import GPT, gpt_config
 from lossgap.training.draws import CounterDraws
 from lossgap.training.numerics import Numerics, resolve
-from lossgap.training.train import _gpt_config
 
 from .small import write_corpus
 
@@ -56,7 +55,7 @@ def numerics(settings: TrainConfig, before: Mapping[str, object] | None = None) 
 
 
 def model(settings: TrainConfig, vocab_size: int = 22) -> GPT:
-    return CounterDraws(settings.seed, keyed_dropout=True).new_model(_gpt_config(settings, vocab_size, None))
+    return CounterDraws(settings.seed, keyed_dropout=True).new_model(gpt_config(settings, vocab_size))
 
 
 def flags(text: Path, **settings: object) -> list[str]:

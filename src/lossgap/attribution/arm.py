@@ -13,8 +13,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 from lossgap.runs.values import as_float, as_int, as_list, as_text
+
+Failure = Literal["not-finite", "out-of-memory", "killed", "failed"]
+"""The loss left the numbers; memory ran out; the worker died; anything else that the arm's own trainer said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +134,17 @@ class ArmResult:
             note=as_text(content.get("note")) or "",
             **{name: float(value) for name, value in numbers.items() if value is not None},
         )
+
+
+class ArmFailed(Exception):  # noqa: N818  # a result of the experiment, told with its kind
+    """An arm that gave no result."""
+
+    def __init__(self, failure: Failure, why: str) -> None:
+        super().__init__(failure, why)
+        self.failure = failure
+        self.why = why
+
+
+def arm_folder(key: str, root: Path) -> Path:
+    """Where an arm trains and what it leaves."""
+    return root / "arms" / key

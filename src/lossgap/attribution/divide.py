@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lossgap.attribution import measure
-from lossgap.attribution.arm import ArmResult
+from lossgap.attribution.arm import ArmResult, arm_folder
 from lossgap.attribution.design import together
 from lossgap.attribution.effects import Effects, Floats, Mean, another, effects, mean, verdict
 from lossgap.attribution.explanation import At, Contribution, Division, Interaction, Quantity
@@ -135,7 +135,7 @@ def check(division: Division, gathered: Gathered, root: Path) -> None:
             raise TrainingError(
                 "sum-not-gap",
                 f"the arm of seed {seed} with these factors switched: {name} is not what it left in "
-                f"{measure.arm_folder(arm.key, root)}: remove that folder, and run the same command again",
+                f"{arm_folder(arm.key, root)}: remove that folder, and run the same command again",
             )
         kept[arm.key] = found
     gaps = []

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from lossgap.attribution.arm import Arm, ArmResult
-
-Failure = Literal["not-finite", "out-of-memory", "killed", "failed"]
-"""The loss left the numbers; memory ran out; the worker died; anything else that the arm's own trainer said."""
+from lossgap.attribution.arm import Arm, ArmResult, Failure
 
 
 @dataclass(frozen=True, kw_only=True)

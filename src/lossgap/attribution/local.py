@@ -124,7 +124,8 @@ def _interrupts_held() -> Iterator[None]:
 
 def work(content: dict[str, object], root: str) -> Done:
     """Train and measure one arm in this process; what goes wrong with it is its result."""
-    from lossgap.attribution.measure import ArmFailed, run_arm
+    from lossgap.attribution.arm import ArmFailed
+    from lossgap.attribution.measure import run_arm
     from lossgap.training.loop import Interrupted
 
     arm = Arm.from_dict(content)

@@ -19,10 +19,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-import lossgap
-from lossgap.attribution.arm import Arm, ArmResult, Measurement
+from lossgap.arguments import Given
+from lossgap.attribution.arm import Arm, ArmFailed, ArmResult, Measurement, arm_folder
 from lossgap.attribution.code_digest import code_digest
-from lossgap.attribution.executor import Failure
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import CheckpointError, LossgapWarning, RunFolderError, TrainingError
@@ -40,19 +39,10 @@ FOR_EVER = -1.0
 CODE = (
     "gpt.py", "random.py", "dropout.py", "corpus/windows.py", "corpus/dataset.py", "training/train.py",
     "training/loop.py", "training/update.py", "training/draws.py", "training/batches.py", "training/optimizer.py",
-    "training/schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/losses.py",
+    "schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/losses.py",
     "evaluation/windows.py", "attribution/measure.py",
 )  # fmt: skip
 """The files on which an arm's losses depend."""
-
-
-class ArmFailed(Exception):  # noqa: N818  # a result of the experiment, told with its kind
-    """An arm that gave no result."""
-
-    def __init__(self, failure: Failure, why: str) -> None:
-        super().__init__(failure, why)
-        self.failure = failure
-        self.why = why
 
 
 @cache
@@ -60,7 +50,7 @@ def code_hash() -> str:
     """Hash of what decides an arm's bits beside its settings: our files, torch's version, the CPU's instructions."""
     import torch
 
-    folder = Path(lossgap.__file__).parent
+    folder = Path(__file__).parents[1]
     digest = hashlib.sha256(code_digest(folder / name for name in CODE).encode())
     digest.update(f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
     return digest.hexdigest()
@@ -167,11 +157,6 @@ def _corpus(arm: Arm) -> Corpus:
     return corpus
 
 
-def arm_folder(key: str, root: Path) -> Path:
-    """Where an arm trains and what it leaves."""
-    return root / "arms" / key
-
-
 def stored(key: str, root: Path) -> ArmResult | None:
     """The result of an arm that ended; None if there is none, or if it was damaged."""
     try:
@@ -216,11 +201,15 @@ def training_settings(arm: Arm, folder: Path) -> dict[str, object]:
 
 
 def _train(arm: Arm, folder: Path) -> Run:
+    from lossgap.kernels.check import certify
+    from lossgap.training.progress import Silence
+    from lossgap.training.train import train_given
+
     settings = training_settings(arm, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LossgapWarning)
         try:
-            return lossgap.train(**settings)
+            return train_given(Given(settings, {}), Silence(), certify).run
         except TrainingError as error:
             if error.slug == "loss-not-finite":
                 shutil.rmtree(folder, ignore_errors=True)

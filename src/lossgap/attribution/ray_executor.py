@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from lossgap.attribution.arm import Arm, ArmResult
-from lossgap.attribution.executor import Done, Executor, Failure
+from lossgap.attribution.arm import Arm, ArmResult, Failure
+from lossgap.attribution.executor import Done, Executor
 from lossgap.corpus.cache import cache_folder
 from lossgap.errors import ConfigError
 from lossgap.runs.values import as_mapping, as_text

@@ -24,7 +24,7 @@ from lossgap.runs.run_json import replace_file
 from lossgap.runs.values import as_int, as_list, as_mapping
 
 if TYPE_CHECKING:
-    from lossgap.gpt import GPTConfig
+    pass
 
 Config = Mapping[str, object]
 Shape = tuple[object, ...]
@@ -91,25 +91,11 @@ def flops(config: Config, vocab_size: int) -> float:
 def _flops_per_iter(config: Config, vocab_size: int) -> float:
     import torch
 
-    from lossgap.gpt import GPT
+    from lossgap.gpt import GPT, gpt_config
 
     with torch.device("meta"):
-        model = GPT(_model_config(TrainConfig.from_dict(dict(config)), vocab_size))
+        model = GPT(gpt_config(TrainConfig.from_dict(dict(config)), vocab_size))
     return float(model.flops_per_token() * TrainConfig.from_dict(dict(config)).tokens_per_iter)
-
-
-def _model_config(c: TrainConfig, vocab_size: int) -> GPTConfig:
-    from lossgap.gpt import GPTConfig
-
-    return GPTConfig(
-        n_layer=c.n_layer,
-        n_head=c.n_head,
-        n_embd=c.n_embd,
-        block_size=c.block_size,
-        bias=c.bias,
-        vocab_size=vocab_size,
-        dropout=c.dropout,
-    )
 
 
 def measure_speed(
@@ -201,7 +187,7 @@ def time_shape(config: dict[str, object], vocab_size: int, device: str, threads:
     """Seconds of one update of this shape, in this process: the least of those that fit TRIAL seconds."""
     import torch
 
-    from lossgap.gpt import n_places
+    from lossgap.gpt import gpt_config, n_places
     from lossgap.training import optimizer
     from lossgap.training.draws import CounterDraws
     from lossgap.training.numerics import applied, resolve, training_attention
@@ -209,7 +195,7 @@ def time_shape(config: dict[str, object], vocab_size: int, device: str, threads:
     c = TrainConfig.from_dict({**config, "threads": threads, "device": device, "compile": False})
     numerics, _ = resolve(c, device, 1, {})
     draws = CounterDraws(c.seed, keyed_dropout=c.dropout_rng == "counter")
-    model = draws.new_model(_model_config(c, vocab_size)).to(device)
+    model = draws.new_model(gpt_config(c, vocab_size)).to(device)
     model.use_attention(training_attention(c, numerics))
     adamw = optimizer.adamw(model, c, numerics)
     tokens = torch.randint(vocab_size, (c.batch_size, c.block_size + 1), generator=torch.Generator().manual_seed(1))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossgap.arithmetic import GPT2_OUTPUTS
 from lossgap.attribution import measure
 from lossgap.attribution.arm import Arm, Measurement
 from lossgap.attribution.design import Switched
@@ -17,8 +18,6 @@ from lossgap.attribution.speed import Speed, Workers, flops, measure_speed, work
 
 CARRIED = frozenset(("max_iters", "lr_decay_iters", "warmup_iters"))
 """Settings that a factor carries along, so that an arm always says them."""
-GPT2_OUTPUTS = 50304
-"""GPT-2's vocabulary as nanoGPT rounds it up, where the corpus tells none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
     own = [word for word in argv if word.partition("=")[0] == "--json"]
     options = build(Options, parse_arguments(own, Options))
     from lossgap.kernels.check import canary
-    from lossgap.parity.record import read_given
     from lossgap.report import canary as rendered
+    from lossgap.training.source import read_given
 
     rest = [word for word in argv if word not in own]
     is_named = any(isinstance(item, str) for item in read_arguments(rest, TrainConfig))

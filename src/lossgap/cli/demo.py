@@ -17,12 +17,12 @@ PAGE = "against-the-gpu-recipe.html"
 
 def main(argv: Sequence[str]) -> int:
     """Train afresh, with `argv` as further flags. The last line is the exact losses of the run."""
-    from lossgap.api import sample
+    from lossgap.api import certify, sample
     from lossgap.training.loop import Interrupted
     from lossgap.training.train import train_given
 
     try:
-        outcome = train_given(resolve_arguments([*RECIPE, *argv]), progress_on(sys.stdout))
+        outcome = train_given(resolve_arguments([*RECIPE, *argv]), progress_on(sys.stdout), certify)
     except Interrupted as stopped:
         return 128 + stopped.number
     if outcome.train_loss is None or outcome.val_loss is None:

@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     own, rest = parted(argv)
     options = build(Options, parse_arguments(own, Options))
-    from lossgap.parity.record import read_given, record
+    from lossgap.parity.record import record
+    from lossgap.training.source import read_given
 
     recorded = record(
         read_given(rest),

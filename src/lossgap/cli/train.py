@@ -27,11 +27,12 @@ def main(argv: Sequence[str]) -> int:
     if given.help:
         print(help_text())
         return 0
+    from lossgap.api import certify
     from lossgap.training.loop import Interrupted
     from lossgap.training.train import train_given
 
     try:
-        outcome = train_given(given, progress_on(sys.stderr if as_json else sys.stdout))
+        outcome = train_given(given, progress_on(sys.stderr if as_json else sys.stdout), certify)
     except Interrupted as stopped:
         return 128 + stopped.number
     if int(os.environ.get("RANK", 0)) == 0:

@@ -34,11 +34,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from lossgap.comparison import nanogpt, scales
+from lossgap.arithmetic import flops_per_token, nanogpt_parameters
+from lossgap.comparison import corpora, scales
 from lossgap.comparison.curve import Scale
 from lossgap.comparison.fact import Fact, Known, Unknown, derive, first_known
 from lossgap.comparison.stated import Stated, whole
-from lossgap.runs.readers.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.runs.run import Run
 from lossgap.runs.values import as_float, as_int, as_text
 from lossgap.strangers import short
@@ -169,9 +169,9 @@ class Facts(Stated):
         return self._corpus_fact(named, "the record's corpus") if named else self.text("dataset")
 
     @cached_property
-    def _known_corpus(self) -> nanogpt.KnownCorpus | None:
+    def _known_corpus(self) -> corpora.KnownCorpus | None:
         name = self.dataset.value
-        return nanogpt.CORPORA.get(name) if name is not None else None
+        return corpora.CORPORA.get(name) if name is not None else None
 
     @property
     def _corpus_how(self) -> str:

@@ -7,24 +7,66 @@ evaluation and the first contains compilation, so those count as the median of t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
 
-from lossgap.comparison import nanogpt
 from lossgap.comparison.curve import Scale, linear, tabulated
 from lossgap.comparison.fact import Fact, Known, Unknown, derive
-
-if TYPE_CHECKING:
-    from lossgap.comparison.facts import Facts
+from lossgap.runs.run import Run
+from lossgap.schedule import nanogpt_rate
 
 Name = Literal["iterations", "tokens", "passes", "flops", "seconds", "phase"]
 NAMES: tuple[Name, ...] = ("iterations", "tokens", "passes", "flops", "seconds", "phase")
 _BATCH_SETTINGS = frozenset({"batch_size", "block_size", "gradient_accumulation_steps"})
 
 
-def scale(facts: Facts, name: Name) -> Fact[Scale]:
+class Timed(Protocol):
+    """What a scale needs of a run's facts."""
+
+    @property
+    def run(self) -> Run:
+        """The record."""
+
+    @property
+    def is_own(self) -> bool:
+        """Our trainer wrote the record, whose rows count what is done after their update."""
+
+    @property
+    def tokens_per_iter(self) -> Fact[int]:
+        """Tokens per update over all processes."""
+
+    @property
+    def flops_per_iter(self) -> Fact[float]:
+        """FLOPs of one update."""
+
+    @property
+    def train_tokens(self) -> Fact[float]:
+        """Tokens of the train split."""
+
+    @property
+    def decay_lr(self) -> Fact[bool]:
+        """The learning rate is scheduled at all."""
+
+    @property
+    def learning_rate(self) -> Fact[float]:
+        """The highest."""
+
+    @property
+    def min_lr(self) -> Fact[float]:
+        """The lowest after the decay."""
+
+    @property
+    def warmup_iters(self) -> Fact[int]:
+        """Iterations of warm-up."""
+
+    @property
+    def horizon(self) -> Fact[int]:
+        """Iteration at which the decay ends."""
+
+
+def scale(facts: Timed, name: Name) -> Fact[Scale]:
     """The scale `name` of a run."""
     if name == "iterations":
         return Known(linear(name, "iterations", 1.0), "stated", "the record")
@@ -48,7 +90,7 @@ def _times(tokens: Fact[Scale], name: str, unit: str, factor: Fact[float], *, di
     return derive(unit, scaled, tokens, factor)
 
 
-def _tokens(facts: Facts) -> Fact[Scale]:
+def _tokens(facts: Timed) -> Fact[Scale]:
     """Constant tokens per update, unless a resumed leg changed the batch: then what the rows say."""
     logged = facts.run.iters.filter(pl.col("tokens").is_not_null() & pl.col("iter").is_not_null())
     changed = any(_BATCH_SETTINGS & _changes(seam) for seam in facts.run.seams)
@@ -70,7 +112,7 @@ def _changes(seam: object) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def _seconds(facts: Facts) -> Fact[Scale]:
+def _seconds(facts: Timed) -> Fact[Scale]:
     rows = facts.run.iters.filter(pl.col("iter").is_not_null())
     for column, read in (("seconds", _logged_seconds), ("ms", _summed_seconds)):
         usable = rows.filter(pl.col(column).is_not_null()).unique(subset="iter", keep="last").sort("iter")
@@ -79,7 +121,7 @@ def _seconds(facts: Facts) -> Fact[Scale]:
     return Unknown("the record has no times of iterations")
 
 
-def _logged_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
+def _logged_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[Scale]:
     seconds = rows["seconds"].to_numpy()
     if (np.diff(seconds) < 0).any():
         return Unknown("the seconds in the record go back")
@@ -91,7 +133,7 @@ def _logged_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
     return Known(tabulated("seconds", "s", at, seconds), "stated", "the seconds that the rows say")
 
 
-def _summed_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
+def _summed_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[Scale]:
     iters, ms = rows["iter"].to_numpy(), rows["ms"].to_numpy().astype(float)
     evaluating = np.isin(iters, facts.run.evals["iter"].drop_nulls().to_numpy())
     evaluating[0] = True
@@ -106,7 +148,7 @@ def _summed_seconds(facts: Facts, rows: pl.DataFrame) -> Fact[Scale]:
     return Known(tabulated("seconds", "s", iters.astype(float), seconds), "computed", how)
 
 
-def learning_rate(facts: Facts, iteration: float) -> Fact[float]:
+def learning_rate(facts: Timed, iteration: float) -> Fact[float]:
     """The learning rate: the row of that iteration if there is one, else nanoGPT's schedule."""
     rows = facts.run.iters.filter(pl.col("lr").is_not_null() & (pl.col("iter") == iteration))
     if rows.height:
@@ -115,7 +157,7 @@ def learning_rate(facts: Facts, iteration: float) -> Fact[float]:
         return facts.learning_rate
     return derive(
         "nanoGPT's schedule",
-        lambda peak, low, warm, end: nanogpt.learning_rate(
+        lambda peak, low, warm, end: nanogpt_rate(
             iteration, learning_rate=peak, min_lr=low, warmup_iters=warm, lr_decay_iters=end, decay_lr=True
         ),
         facts.learning_rate,
@@ -125,7 +167,7 @@ def learning_rate(facts: Facts, iteration: float) -> Fact[float]:
     )
 
 
-def decayed(facts: Facts, iteration: float) -> Fact[float]:
+def decayed(facts: Timed, iteration: float) -> Fact[float]:
     """(learning_rate - lr) / (learning_rate - min_lr) after the warm-up, 0 before."""
 
     def part(lr: float, peak: float, low: float, warm: int) -> float:

@@ -31,19 +31,19 @@ from torch import Tensor
 
 from lossgap import random
 from lossgap.arguments import Given
+from lossgap.arithmetic import GPT2_OUTPUTS
 from lossgap.config import TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.errors import CorpusError, MachineError
-from lossgap.gpt import GPTConfig
+from lossgap.gpt import GPTConfig, gpt_config
 from lossgap.kernels.kernels import of_a_run
 from lossgap.kernels.operation import SEED, UNIT, Direction, Operation, Tensors, rounded
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
-from lossgap.parity.record import source_of
 from lossgap.random import Float64
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, resolve
-from lossgap.training.train import GPT2_OUTPUTS
+from lossgap.training.source import source_of
 
 MARGIN = 5.0
 """Times what rounding makes."""
@@ -118,15 +118,7 @@ def canary(given: Given) -> Canary:
     """
     config, found = source_of(given, "")
     vocab_size, note = _vocabulary(config, found)
-    shape = GPTConfig(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        block_size=config.block_size,
-        bias=config.bias,
-        vocab_size=vocab_size,
-        dropout=config.dropout,
-    )
+    shape = gpt_config(config, vocab_size)
     before = found.part("numerics") if found is not None else {}
     numerics, _ = resolve(config, resolve_device(config.device).value, 1, before)
     checked = check(config, shape, numerics, config.batch_size)
@@ -180,6 +172,16 @@ def refuse(found: Canary) -> None:
             "asked for; `lossgap canary` lists all; take another --device, --dtype or --attention, or update the "
             "driver and torch",
         )
+
+
+def certify(config: TrainConfig, shape: GPTConfig, numerics: Numerics, micro_batch: int) -> str:
+    """A line that says that the device computes this run within bounds; for `lossgap train --canary`.
+
+    Raises MachineError (`canary-out-of-bounds`).
+    """
+    found = check(config, shape, numerics, micro_batch)
+    refuse(found)
+    return f"canary: {len(found.checks)} outputs of this device's kernels are within bounds ({found.seconds:.1f} s)"
 
 
 def judged(operation: Operation, outputs: Tensors, numerics: Numerics) -> Iterator[Check]:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TypeAlias
 
-import lossgap
+from lossgap.version import __version__
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -46,7 +46,7 @@ def environment(device: str) -> dict[str, JSON]:
 
 def _software() -> dict[str, JSON]:
     return {
-        "lossgap": lossgap.__version__,
+        "lossgap": __version__,
         "python": platform.python_version(),
         "numpy": _version("numpy"),
         "os": platform.platform(),
@@ -158,7 +158,7 @@ def git_commit(package: Path | None = None) -> str | None:
     None where git is missing, where the package is an installed copy, and where a repository merely
     surrounds it (a virtual environment inside someone's project must not record that project's commit).
     """
-    folder = (package if package is not None else Path(lossgap.__file__).parent).resolve()
+    folder = (package if package is not None else Path(__file__).parents[1]).resolve()
     top = _git(folder, "rev-parse", "--show-toplevel")
     if not top or Path(top).resolve() / "src" / "lossgap" != folder:
         return None
@@ -175,7 +175,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def source_sha256(package: Path | None = None) -> str:
     """SHA-256 over the names and bytes of lossgap's Python files: the same code has the same hash anywhere."""
-    folder = package if package is not None else Path(lossgap.__file__).parent
+    folder = package if package is not None else Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
         body = path.read_bytes()

@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,12 +18,11 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from lossgap.arguments import Given, asks_for_help, read_arguments
+from lossgap.arguments import Given
 from lossgap.config import TrainConfig
-from lossgap.config_file import resolve_arguments, train_config
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import BundleError, ConfigError
-from lossgap.gpt import GPTConfig
+from lossgap.gpt import GPTConfig, gpt_config
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
 from lossgap.parity.bundle import Bundle, Point, check_place, write_bundle
@@ -33,17 +31,12 @@ from lossgap.parity.evidence import gather
 from lossgap.parity.reference import Step
 from lossgap.parity.stretch import Job, Moment, Stretch, Trace
 from lossgap.random import Split
-from lossgap.runs.run_json import RUN_FILE, read_run_json
-from lossgap.runs.values import as_mapping
-from lossgap.settings import settings_of
-from lossgap.training import checkpoint as checkpoints
+from lossgap.schedule import learning_rate
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, before_cuda, resolve
-from lossgap.training.resume import ABOUT_THE_START, check_vocabulary, config_of, plan
-from lossgap.training.schedule import learning_rate
-from lossgap.training.train import GPT2_OUTPUTS
+from lossgap.training.resume import check_vocabulary
+from lossgap.training.source import source_of
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 ITERATIONS = 50
 CHECKPOINTS = 2
 MOST_EVALUATION, EVALUATION_TOKENS = 20, 1 << 16
@@ -191,61 +184,6 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-# ---------------------------------------------------------------------------------------------
-# What is to be recorded
-
-
-def read_given(argv: Sequence[str]) -> Given:
-    """What `lossgap record` was given beside its own flags: one run folder or checkpoint, or configs and presets.
-
-    Raises ConfigError as `lossgap train`'s command line does, and `too-many-arguments`.
-    """
-    items = [] if asks_for_help(argv) else list(read_arguments(argv, TrainConfig))
-    named = tuple(item for item in items if isinstance(item, str))
-    if not any(_is_run(Path(name)) for name in named):
-        return resolve_arguments(argv)
-    if len(named) > 1:
-        raise ConfigError(
-            "too-many-arguments",
-            f"{len(named)} were given: one run folder or checkpoint is taken, or configs and presets; name one "
-            "(lossgap record takes another start with --from)",
-        )
-    flags = [item for item in items if not isinstance(item, str)]
-    return Given({flag.name: flag.value for flag in flags}, {flag.name: flag.source for flag in flags}, named)
-
-
-def _is_run(path: Path) -> bool:
-    """Whether it is a run folder or a checkpoint, rather than a config file or a preset."""
-    return checkpoints.exists(path) and (path.is_dir() or path.suffix in CHECKPOINT_SUFFIXES)
-
-
-def source_of(given: Given, start: str) -> tuple[TrainConfig, Checkpoint | None]:
-    """The config and the checkpoint that a run, or configs and `start`, mean. Raises as `record`."""
-    flags = {name: value for name, value in given.values.items() if name not in ABOUT_THE_START}
-    run = next((Path(name) for name in given.positionals if _is_run(Path(name))), None)
-    if run is not None and not run.is_dir():
-        start = start or str(run)
-    if start:
-        planned = plan(dataclasses.replace(given, values={**flags, "resume": start}))
-        return planned.config, planned.checkpoint
-    values = {**(_config_of_run(run) if run is not None else given.values), **flags}
-    if str(values.get("init_from")).startswith("gpt2"):
-        raise BundleError(
-            "record-needs-checkpoint",
-            f"init_from={values['init_from']}: a training that begins with GPT-2's weights is recorded from a "
-            "checkpoint; write its first one with --checkpoint_at=0 and give it with --from",
-        )
-    return train_config(dataclasses.replace(given, values={**values, "init_from": "scratch", "resume": ""})), None
-
-
-def _config_of_run(run: Path) -> dict[str, object]:
-    """The settings of a run folder, by its record or else its newest checkpoint."""
-    if not checkpoints.exists(run / RUN_FILE):
-        return config_of(checkpoints.find(run)).to_dict()
-    recorded = as_mapping(read_run_json(run).get("config"))
-    return {name: value for name, value in recorded.items() if name in settings_of(TrainConfig)}
-
-
 def _check_masks(config: TrainConfig) -> None:
     """Dropout masks must be the same on another machine."""
     if config.dropout > 0 and (config.rng != "counter" or config.dropout_rng != "counter"):
@@ -284,15 +222,7 @@ def _spread(first: int, last: int, count: int) -> list[int]:
 
 def shape_of(config: TrainConfig, corpus: Corpus, found: Checkpoint | None) -> GPTConfig:
     """The model's shape; the vocabulary is the checkpoint's, else the corpus's."""
-    return GPTConfig(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        block_size=config.block_size,
-        bias=config.bias,
-        vocab_size=int(found.model_args["vocab_size"]) if found else corpus.vocab_size or GPT2_OUTPUTS,
-        dropout=config.dropout,
-    )
+    return gpt_config(config, int(found.model_args["vocab_size"]) if found else corpus.vocab_size)
 
 
 def _joined(x: Tensor, y: Tensor) -> Tensor:

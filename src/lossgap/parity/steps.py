@@ -49,8 +49,8 @@ from lossgap.parity.reference import (
 )
 from lossgap.parity.rounding import Arithmetic, arithmetic
 from lossgap.parity.sketch import distance, relative_error, sketch
+from lossgap.schedule import learning_rate
 from lossgap.training.numerics import Numerics, before_cuda
-from lossgap.training.schedule import learning_rate
 
 Verdict = Literal["within", "out of bounds", "below what this dtype can show", "not judged"]
 RATE_ALLOWED = 1e-12

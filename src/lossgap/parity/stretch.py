@@ -20,12 +20,12 @@ from lossgap.evaluation.losses import evaluating
 from lossgap.evaluation.splits import mean_loss
 from lossgap.gpt import GPT, GPTConfig, n_places
 from lossgap.random import Split
+from lossgap.schedule import learning_rate
 from lossgap.training import optimizer as optimizers
 from lossgap.training.batches import Batch
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.numerics import Numerics, applied
 from lossgap.training.optimizer import Scaler
-from lossgap.training.schedule import learning_rate
 from lossgap.training.update import accumulate, apply
 
 

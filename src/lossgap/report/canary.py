@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lossgap.report.document import with_why
+from lossgap.report.json_values import with_why
 from lossgap.runs.run_json import plain
 from lossgap.strangers import visible
 from lossgap.version import __version__

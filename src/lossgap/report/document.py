@@ -21,8 +21,8 @@ from lossgap.comparison.noise import Part
 from lossgap.comparison.reevaluation import Difference, Like, Reevaluation, Side
 from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.scales import NAMES
-from lossgap.runs.run_json import plain
-from lossgap.strangers import short
+from lossgap.report import groups
+from lossgap.report.json_values import Json, finite, safe, with_why
 from lossgap.version import __version__
 
 SCHEMA = "lossgap.comparison/1"
@@ -32,8 +32,6 @@ FACTS = (
     *("train_tokens", "eval_iters", "eval_context", "eval_tokens", "eval_mode", "device_kind", "dtype", "compile"),
     *("initial_loss", "expected_initial_loss"),
 )
-
-Json = dict[str, object]
 
 
 def document(comparisons: Sequence[Comparison]) -> Json:
@@ -54,8 +52,6 @@ def one(found: Comparison) -> Json:
     """The document of one comparison."""
     measured = {} if found.reevaluation is None else {"reevaluation": _reevaluation(found.reevaluation)}
     if found.groups is not None:
-        from lossgap.report import groups  # it stands on this module
-
         measured["groups"] = groups.document(found.groups)
     return {
         "schema": SCHEMA,
@@ -76,12 +72,6 @@ def one(found: Comparison) -> Json:
         "next": [{"command": step.command, "why": step.why} for step in found.next],
         **measured,
     }
-
-
-def with_why(values: Json, reasons: dict[str, str]) -> Json:
-    """`values` with a field `why` that gives, for each field that is null, the reason."""
-    missing = {name: reasons.get(name) or "not in the record" for name, value in values.items() if value is None}
-    return values | {"why": missing}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -366,11 +356,6 @@ def _evaluated(side: Side) -> Json:
 # Values
 
 
-def finite(value: float | None) -> float | None:
-    """A number that JSON has, else None."""
-    return None if value is None or not math.isfinite(value) else value
-
-
 def _number(value: float) -> int | float | None:
     """A whole number as an int."""
     return int(value) if math.isfinite(value) and value == int(value) else finite(value)
@@ -378,11 +363,3 @@ def _number(value: float) -> int | float | None:
 
 def _pair(interval: tuple[float, float] | None) -> list[float | None] | None:
     return None if interval is None else [finite(interval[0]), finite(interval[1])]
-
-
-def safe(value: object) -> object:
-    """A value of a stranger's record as JSON: plain types as they are, anything else (a date, a set) by its repr."""
-    try:
-        return plain(value)
-    except (TypeError, RecursionError):
-        return short(value)

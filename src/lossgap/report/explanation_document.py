@@ -23,7 +23,7 @@ from lossgap.attribution.explanation import (
     Quantity,
 )
 from lossgap.attribution.factor import Factor, NotSwitched
-from lossgap.report.document import Json, finite, safe, with_why
+from lossgap.report.json_values import Json, finite, safe, with_why
 from lossgap.version import __version__
 
 SCHEMA = "lossgap.explanation/1"

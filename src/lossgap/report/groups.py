@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from lossgap.comparison.groups import GroupRow, Groups, Sample
-from lossgap.report.document import Json, finite, with_why
+from lossgap.report.json_values import Json, finite, with_why
 
 HEADER = ("at", "control: mean ± sd (runs)", "test", "gap", "95% interval", "p")
 

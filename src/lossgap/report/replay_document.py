@@ -12,7 +12,7 @@ from lossgap.parity.envelope import FLOOR, LEVEL
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import Check
 from lossgap.parity.trajectory import Place
-from lossgap.report.document import Json, finite, safe, with_why
+from lossgap.report.json_values import Json, finite, safe, with_why
 from lossgap.version import __version__
 
 SCHEMA = "lossgap.replay/1"

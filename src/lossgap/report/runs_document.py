@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from lossgap.report.document import Json, finite, with_why
+from lossgap.report.json_values import Json, finite, with_why
 from lossgap.runs.listing import Listing, RunSummary
 from lossgap.version import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lossgap.report.document import Json, finite, with_why
+from lossgap.report.json_values import Json, finite, with_why
 from lossgap.version import __version__
 
 if TYPE_CHECKING:  # loads torch, which whoever ends a training has loaded already

@@ -16,6 +16,7 @@ from lossgap.evaluation.losses import BLOCKS
 from lossgap.evaluation.splits import Evaluation, Evaluator
 from lossgap.gpt import GPT
 from lossgap.runs.record import RunRecord
+from lossgap.schedule import learning_rate
 from lossgap.training import distributed
 from lossgap.training.batches import Batches
 from lossgap.training.distributed import Share
@@ -23,7 +24,6 @@ from lossgap.training.draws import Draws
 from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
 from lossgap.training.progress import Progress
-from lossgap.training.schedule import learning_rate
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import Tracker
 from lossgap.training.update import accumulate, apply

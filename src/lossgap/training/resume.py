@@ -18,6 +18,7 @@ from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
 from lossgap.gpt import GPT
 from lossgap.runs.run_json import read_run_json
 from lossgap.runs.values import as_mapping
+from lossgap.schedule import learning_rate
 from lossgap.settings import settings_of
 from lossgap.strangers import shown
 from lossgap.training import checkpoint
@@ -26,7 +27,6 @@ from lossgap.training.draws import Draws
 from lossgap.training.loop import State
 from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
-from lossgap.training.schedule import learning_rate
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,7 @@ from lossgap.config import TrainConfig, warn_doubts
 from lossgap.corpus import open_corpus
 from lossgap.errors import LossgapError
 from lossgap.evaluation.splits import Evaluator
-from lossgap.gpt import GPT, GPTConfig, n_places
+from lossgap.gpt import GPT, GPTConfig, gpt_config, n_places
 from lossgap.machine.device import resolve_device
 from lossgap.machine.peak import device_peak
 from lossgap.machine.probe import environment
@@ -42,9 +43,6 @@ from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import check_trackers, open_trackers
 from lossgap.version import __version__
 
-GPT2_OUTPUTS = 50304
-"""nanoGPT's vocabulary where the corpus tells none: GPT-2's 50,257, rounded up to a multiple of 64."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -55,8 +53,13 @@ class Outcome:
     val_loss: float | None
 
 
-def train_given(given: Given, progress: Progress) -> Outcome:
-    """Run the training that was asked for, to its end.
+DeviceCheck = Callable[[TrainConfig, GPTConfig, Numerics, int], str]
+"""Checks the device on which a model is about to be trained, with so many sequences in a micro-batch, and gives back a
+line to show; raises LossgapError where the device is not to be trusted. `kernels.check.certify` is one."""
+
+
+def train_given(given: Given, progress: Progress, check: DeviceCheck) -> Outcome:
+    """Run the training that was asked for, to its end; `check` is used where `canary` is set.
 
     Raises LossgapError for what the user can mend, Interrupted after a signal.
     """
@@ -78,7 +81,7 @@ def train_given(given: Given, progress: Progress) -> Outcome:
             )
             numerics, departures = resolve(start.config, own_device, world_size, start.numerics_before)
             with applied(numerics):
-                return _Training(given, start, share, numerics, departures, device.why, progress, stop).run()
+                return _Training(given, start, share, numerics, departures, device.why, progress, stop, check).run()
 
 
 def _is_finished(start: Start) -> bool:
@@ -118,7 +121,9 @@ class _Training:
         why_device: str,
         progress: Progress,
         stop: StopRequest,
+        check: DeviceCheck,
     ) -> None:
+        self.check = check
         self.given, self.start, self.share, self.numerics = given, start, share, numerics
         self.departures, self.why_device, self.progress, self.stop = departures, why_device, progress, stop
         self.config = start.config
@@ -178,19 +183,14 @@ class _Training:
 
     def _canary(self) -> None:
         """Every process checks the device it will train on, before anything is written."""
-        from lossgap.kernels.check import check, refuse  # only where it is asked for
-
-        found = check(self.config, self.model.config, self.numerics, self.share.micro_batch)
         problem: LossgapError | None = None
         try:
-            refuse(found)
+            note = self.check(self.config, self.model.config, self.numerics, self.share.micro_batch)
         except LossgapError as error:
             problem = error
         if distributed.any_process(1 if problem else 0):
             raise problem or SystemExit(1)
-        self.progress.note(
-            f"canary: {len(found.checks)} outputs of this device's kernels are within bounds ({found.seconds:.1f} s)"
-        )
+        self.progress.note(note)
 
     @property
     def _parts(self) -> Parts:
@@ -215,7 +215,8 @@ class _Training:
         found, config = self.start.checkpoint, self.config
         if found is not None:
             check_vocabulary(found, self.corpus)
-            model = self.draws.new_model(_gpt_config(config, int(found.model_args["vocab_size"]), found))
+            whole = dataclasses.replace(config, block_size=int(found.model_args["block_size"]))
+            model = self.draws.new_model(gpt_config(whole, int(found.model_args["vocab_size"])))
             checkpoint.fill(model, found)
             if config.block_size < model.config.block_size:
                 model.crop_block_size(config.block_size)
@@ -237,7 +238,7 @@ class _Training:
             ]
             self.config = dataclasses.replace(config, **shape)
             return model
-        return self.draws.new_model(_gpt_config(config, self.corpus.vocab_size or GPT2_OUTPUTS, None))
+        return self.draws.new_model(gpt_config(config, self.corpus.vocab_size))
 
     def _batches(self) -> Batches:
         keyed = self.config.dropout > 0 and self.config.rng == "counter" and self.config.dropout_rng == "counter"
@@ -374,15 +375,3 @@ def _draws(config: TrainConfig) -> Draws:
     if config.rng == "nanogpt":
         return NanoGPTDraws(config.seed)
     return CounterDraws(config.seed, keyed_dropout=config.dropout_rng == "counter")
-
-
-def _gpt_config(config: TrainConfig, vocab_size: int, found: checkpoint.Checkpoint | None) -> GPTConfig:
-    return GPTConfig(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        block_size=int(found.model_args["block_size"]) if found else config.block_size,
-        bias=config.bias,
-        vocab_size=vocab_size,
-        dropout=config.dropout,
-    )

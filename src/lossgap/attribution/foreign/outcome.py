@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution.arm import Arm, ArmResult
+from lossgap.attribution.arm import Arm, ArmFailed, ArmResult
 from lossgap.attribution.foreign import launcher, process
-from lossgap.attribution.measure import ArmFailed
 from lossgap.comparison import noise
 from lossgap.comparison.curve import Curve
 from lossgap.comparison.facts import Facts

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution.executor import Failure
+from lossgap.attribution.arm import Failure
 from lossgap.attribution.foreign import supervisor
 from lossgap.runs.readers import text as decoding
 from lossgap.strangers import one_line

@@ -25,11 +25,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
-from lossgap.attribution.arm import Arm, ArmResult, Measurement
+from lossgap.attribution.arm import Arm, ArmFailed, ArmResult, Measurement, arm_folder
 from lossgap.attribution.code_digest import code_digest
 from lossgap.attribution.foreign import command, launcher, outcome, overrides, process
 from lossgap.attribution.foreign.command import Seeding
-from lossgap.attribution.measure import ArmFailed, arm_folder
 from lossgap.config import TrainConfig
 from lossgap.corpus.cache import cache_folder
 from lossgap.corpus.dataset import tokens_fingerprint
@@ -41,7 +40,10 @@ MOST_FILES: Final = 2000
 MOST_FILE_BYTES: Final = 4 << 20
 """Source files of a trainer that are hashed, and bytes of each."""
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "node_modules", "data", "wandb"})
-_CODE: Final = ("command.py", "launcher.py", "outcome.py", "overrides.py", "../../evaluation/windows.py")
+_CODE: Final = (
+    "command.py", "launcher.py", "outcome.py", "overrides.py", "../../evaluation/losses.py",
+    "../../evaluation/windows.py",
+)  # fmt: skip
 """Our own files on which a foreign arm's losses depend."""
 
 
@@ -323,6 +325,3 @@ def _failure(arm: Arm, exit: process.Exit, left: outcome.Left) -> ArmFailed:
         if diverged:
             return ArmFailed("not-finite", f"{diverged}; {why}")
     return ArmFailed(failure, why)
-
-
-__all__ = ["ArmFailed", "Runner", "run_foreign"]

@@ -24,9 +24,9 @@ from typing import cast
 
 import polars as pl
 
+from lossgap.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.presets import preset
-from lossgap.runs.readers.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.runs.run import Inferred, Run
 from lossgap.runs.values import as_float, as_int, as_mapping
 from lossgap.settings import settings_of

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from lossgap.arithmetic import GPT2_OUTPUTS, nanogpt_parameters
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.runs.readers import fingerprint
-from lossgap.runs.readers.arithmetic import nanogpt_parameters
 from lossgap.runs.run import Inferred, Run
 from lossgap.runs.values import as_int
 from lossgap.settings import settings_of
@@ -81,7 +81,7 @@ def _parameters_agree(run: Run, settings: dict[str, object]) -> bool | None:
     layers, width = as_int(settings["n_layer"]), as_int(settings["n_embd"])
     if counted is None or not (layers and width):
         return None
-    expected = nanogpt_parameters(layers, width, vocab or 50304, bias=settings["bias"] is True)
+    expected = nanogpt_parameters(layers, width, vocab or GPT2_OUTPUTS, bias=settings["bias"] is True)
     return abs(expected - counted) <= CLOSE * expected
 
 

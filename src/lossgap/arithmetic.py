@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+GPT2_OUTPUTS = 50304
+"""nanoGPT's vocabulary where the corpus names none: GPT-2's 50,257 tokens, rounded up to a multiple of 64."""
+
 
 def nanogpt_parameters(n_layer: int, n_embd: int, vocab_size: int, *, bias: bool) -> int:
     """Parameters as nanoGPT counts them: all but the position embeddings, the shared embedding once.

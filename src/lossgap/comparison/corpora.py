@@ -1,8 +1,7 @@
-"""What nanoGPT's own files say where a log of it does not: the sizes of its corpora and its learning rate."""
+"""The sizes of the corpora that nanoGPT prepares: its own files say them where a log of it does not."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
@@ -26,23 +25,3 @@ CORPORA: dict[str, KnownCorpus] = {
     # data/openwebtext/readme.md; its bytes are not stated. The vocabulary is padded to 50,304 in the model.
     "openwebtext": KnownCorpus(9_035_582_198, 4_434_897, 50_304, None, "OpenWebText"),
 }
-
-
-def learning_rate(
-    iteration: float,
-    *,
-    learning_rate: float,
-    min_lr: float,
-    warmup_iters: float,
-    lr_decay_iters: float,
-    decay_lr: bool,
-) -> float:
-    """nanoGPT's `get_lr` as of December 2024, for fractions of an iteration too; NaN-free for any horizon."""
-    if not decay_lr:
-        return learning_rate
-    if iteration < warmup_iters:
-        return learning_rate * (iteration + 1) / (warmup_iters + 1)
-    if iteration > lr_decay_iters or lr_decay_iters <= warmup_iters:
-        return min_lr
-    ratio = (iteration - warmup_iters) / (lr_decay_iters - warmup_iters)
-    return min_lr + 0.5 * (1.0 + math.cos(math.pi * ratio)) * (learning_rate - min_lr)
