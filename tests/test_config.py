@@ -65,6 +65,19 @@ NANOGPT_DEFAULTS: dict[str, object] = {
     "compile": True,
 }
 OUR_DEFAULTS: dict[str, object] = {
+    "rotary": False,
+    "qk_norm": False,
+    "relu2": False,
+    "zero_proj": False,
+    "tied": True,
+    "logit_softcap": 0.0,
+    "optimizer": "adamw",
+    "muon_lr": 0.01,
+    "muon_momentum": 0.95,
+    "momentum_warmup_iters": 0,
+    "lr_schedule": "cosine",
+    "decay_fraction": 0.2,
+    "weight_decay_schedule": "constant",
     "seed": 1337,
     "tf32": False,
     "rng": "counter",
@@ -155,12 +168,19 @@ def test_every_setting_is_described() -> None:
 def test_the_factors() -> None:
     assert fields_by_factor() == {
         "capacity": ("n_layer", "n_head", "n_embd", "bias"),
+        "architecture": ("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap"),
         "context": ("block_size",),
         "batch": ("gradient_accumulation_steps", "batch_size"),
         "length": ("max_iters",),
-        "schedule": ("learning_rate", "decay_lr", "warmup_iters", "lr_decay_iters", "min_lr"),
-        "regularisation": ("dropout", "weight_decay"),
-        "optimizer": ("beta1", "beta2", "grad_clip"),
+        "schedule": (
+            *("learning_rate", "decay_lr", "warmup_iters", "lr_decay_iters", "min_lr"),
+            *("lr_schedule", "decay_fraction"),
+        ),
+        "regularisation": ("dropout", "weight_decay", "weight_decay_schedule"),
+        "optimizer": (
+            *("beta1", "beta2", "grad_clip"),
+            *("optimizer", "muon_lr", "muon_momentum", "momentum_warmup_iters"),
+        ),
         "data": ("dataset",),
         "numerics": ("dtype", "compile", "tf32", "deterministic", "attention", "adamw", "threads"),
         "device": ("device",),

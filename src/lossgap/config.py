@@ -76,6 +76,29 @@ class TrainConfig:
     )
     compile: bool = setting(True, "compile the model", factor="numerics")
     # From here on our own
+    # Architecture: nanoGPT's by default (gpt.py names the sources)
+    rotary: bool = setting(False, "rotary positions instead of learned ones", factor="architecture")
+    qk_norm: bool = setting(False, "queries and keys of root mean square 1", factor="architecture")
+    relu2: bool = setting(False, "squared ReLU instead of GELU", factor="architecture")
+    zero_proj: bool = setting(False, "projections into the residual stream start at zero", factor="architecture")
+    tied: bool = setting(True, "one matrix for token embedding and output layer", factor="architecture")
+    logit_softcap: float = setting(0.0, "logits are c tanh(x / c); 0 is off", factor="architecture")
+    # Optimizer and schedules
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", "muon orthogonalises the updates of the layers' matrices; AdamW trains the rest", factor="optimizer"
+    )
+    muon_lr: float = setting(0.01, "highest learning rate of the layers' matrices with muon", factor="optimizer")
+    muon_momentum: float = setting(0.95, "momentum of muon", factor="optimizer")
+    momentum_warmup_iters: int = setting(
+        0, "muon's momentum grows from 0.85 over these", "iterations", factor="optimizer"
+    )
+    lr_schedule: Literal["cosine", "linear", "wsd"] = setting(
+        "cosine", "shape of the decay; wsd stays at learning_rate, then decays linearly", factor="schedule"
+    )
+    decay_fraction: float = setting(0.2, "part of lr_decay_iters in which wsd decays", factor="schedule")
+    weight_decay_schedule: Literal["constant", "linear"] = setting(
+        "constant", "linear takes weight_decay to 0 at lr_decay_iters", factor="regularisation"
+    )
     seed: int = setting(1337, "key of every random number: weights, batches, dropout")
     tf32: bool = setting(False, "allow TF32 in float32 products on CUDA", factor="numerics")
     rng: Literal["counter", "nanogpt"] = setting(
@@ -119,6 +142,7 @@ class TrainConfig:
                     raise _bad(self, name, rule, f"e.g. its default {getattr(TrainConfig, name)!r}")
         _check_texts(self)
         _check_heads(self)
+        _check_rotary(self)
         _check_schedule(self)
 
     @property
@@ -195,12 +219,16 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
             "min_lr",
             "weight_decay",
             "grad_clip",
+            "logit_softcap",
+            "muon_lr",
+            "momentum_warmup_iters",
         ),
         lambda value: value >= 0,
         "must not be negative",
     ),
-    (("dropout", "beta1", "beta2"), lambda value: 0 <= value < 1, "must be at least 0 and below 1"),
+    (("dropout", "beta1", "beta2", "muon_momentum"), lambda value: 0 <= value < 1, "must be at least 0 and below 1"),
     (("checkpoint_seconds",), lambda value: value > 0, "must be above 0"),
+    (("decay_fraction",), lambda value: 0 < value <= 1, "must be above 0 and at most 1"),
     (("checkpoint_at",), lambda value: all(item >= 0 for item in value), "must hold no negative iteration"),
 )
 
@@ -249,6 +277,17 @@ def _check_heads(config: TrainConfig) -> None:
         f"--n_embd={width} --n_head={heads}: n_head must divide n_embd; "
         f"take {_either('n_embd', widths)}{_either(', or n_head', divisors)}",
     )
+
+
+def _check_rotary(config: TrainConfig) -> None:
+    """Rotary positions turn channels in pairs, so a head must have an even number of them."""
+    head = config.n_embd // config.n_head
+    if config.rotary and head % 2:
+        raise ConfigError(
+            "head-size",
+            f"--rotary: a head has {head} channels (n_embd / n_head), which do not pair; take another n_head, or "
+            "--rotary=False",
+        )
 
 
 def _either(name: str, values: list[int]) -> str:

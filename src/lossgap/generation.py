@@ -49,7 +49,7 @@ def generate(
         if cache and idx.size(1) <= block_size:
             first = past is None  # nothing is kept yet: these logits are the recomputed ones
             x, past = model.hidden(idx if first else idx[:, -1:], past=past)
-            race = _Race(_scaled(model.lm_head(x[:, [-1], :]), temperature), top_k)
+            race = _Race(_scaled(model.logits(x[:, [-1], :]), temperature), top_k)
             if not first and race.in_doubt():
                 race = _Race(_scaled(model(idx)[0], temperature), top_k, race.times)
             drawn = race.winner

@@ -264,8 +264,7 @@ def _built(checkpoint: Checkpoint, seed: int) -> tuple[GPT, Tensor]:
             f"{one_line(str(checkpoint.path))} cannot be used: its n_embd={args['n_embd']} is no multiple of its "
             f"n_head={args['n_head']}; take another checkpoint of the run",
         )
-    names = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-    config = GPTConfig(**{name: int(args[name]) for name in names}, bias=bool(args["bias"]))
+    config = GPTConfig.from_model_args(args)
     with torch.random.fork_rng(devices=[]):
         model = NanoGPTDraws(seed).new_model(config).eval()
         drawn_from = torch.get_rng_state()

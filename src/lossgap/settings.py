@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 Factor = Literal[
     "capacity",
+    "architecture",
     "context",
     "batch",
     "length",

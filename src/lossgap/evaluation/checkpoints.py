@@ -141,8 +141,7 @@ def loaded(found: Checkpoint) -> Loaded:
             f"{one_line(str(found.path))} cannot be used: its n_embd={args['n_embd']} is no multiple of its "
             f"n_head={args['n_head']}; take another checkpoint of the run",
         )
-    names = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-    model = GPT(GPTConfig(**{name: int(args[name]) for name in names}, bias=bool(args["bias"]))).eval()
+    model = GPT(GPTConfig.from_model_args(args)).eval()
     model.use_attention("fused")
     checkpoints.fill(model, found)
     found.optimizer.clear()

@@ -159,7 +159,7 @@ def _losses(model: GPT, tokens: Tokens, starts: Int64s, length: int, device: str
     """The cross-entropy of every target, (B, T)."""
     x, y = device_window(tokens, starts, length, device)
     hidden, _ = model.hidden(x)
-    logits = model.lm_head(hidden).flatten(0, 1).float()
+    logits = model.logits(hidden).flatten(0, 1).float()
     losses_BT = F.cross_entropy(logits, y.flatten(), reduction="none").view(y.shape)
     losses: Float64s = losses_BT.cpu().double().numpy()  # cpu(): MPS has no float64
     return losses

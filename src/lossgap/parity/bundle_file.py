@@ -159,10 +159,15 @@ class _Reader:
     def _shape(self, fields: Fields, config: TrainConfig) -> GPTConfig:
         """Before a model is built of it: a large number costs nothing to write down."""
         most = self.size
-        counts = {
-            name: fields.count(name, 1, most) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-        }
-        shape = GPTConfig(**counts, bias=fields.flag("bias"), dropout=fields.number("dropout", 0.0, 1.0))
+        shape = GPTConfig(
+            n_layer=fields.count("n_layer", 1, most),
+            n_head=fields.count("n_head", 1, most),
+            n_embd=fields.count("n_embd", 1, most),
+            block_size=fields.count("block_size", 1, most),
+            vocab_size=fields.count("vocab_size", 1, most),
+            bias=fields.flag("bias"),
+            dropout=fields.number("dropout", 0.0, 1.0),
+        )
         for name in ("n_layer", "n_head", "n_embd", "block_size", "bias", "dropout"):
             if getattr(shape, name) != getattr(config, name):
                 raise ValueError(f"its config and its model_args differ in {name}")

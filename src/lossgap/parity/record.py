@@ -94,6 +94,7 @@ class _Recording:
         self.count = min(_count("checkpoints", checkpoints), iters)
         self.config, self.found = source_of(given, start)
         _check_masks(self.config)
+        _check_recipe(self.config)
         self.corpus = open_corpus(self.config.dataset)
         if self.found is not None:
             check_vocabulary(self.found, self.corpus)
@@ -192,6 +193,17 @@ def _check_masks(config: TrainConfig) -> None:
             "record-device-masks",
             f"dropout={config.dropout} with {cause}: its masks come from this device's generator, so no other machine "
             "can repeat them; record with --dropout=0, or with --rng=counter --dropout_rng=counter",
+        )
+
+
+def _check_recipe(config: TrainConfig) -> None:
+    """The float64 reference and the recorded state are those of nanoGPT's architecture and AdamW."""
+    other = [name for name in (*ARCHITECTURE, "optimizer") if getattr(config, name) != getattr(TrainConfig, name)]
+    if other:
+        raise BundleError(
+            "record-other-recipe",
+            f"--{other[0]}={getattr(config, other[0])}: a bundle holds nanoGPT's architecture trained by AdamW; record "
+            f"the recipe without {', '.join(other)}, which shows the same hardware",
         )
 
 

@@ -20,7 +20,6 @@ from lossgap.evaluation.losses import evaluating
 from lossgap.evaluation.splits import mean_loss
 from lossgap.gpt import GPT, GPTConfig, n_places
 from lossgap.random import Split
-from lossgap.schedule import learning_rate
 from lossgap.training import optimizer as optimizers
 from lossgap.training.batches import Batch
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
@@ -213,8 +212,7 @@ class Stretch:
 
     def set_rate(self, optimizer: torch.optim.AdamW, iteration: int) -> None:
         """Give the optimizer the learning rate of an iteration."""
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.job.config, iteration)
+        optimizers.set_rates(optimizer, self.job.config, iteration)
 
     def evaluate(self, split: Split, batches: int | None = None) -> list[float]:
         """The loss of the model as it stands on each evaluation batch of a split, or on the first `batches` ones."""

@@ -345,7 +345,12 @@ def fill(model: GPT, found: Checkpoint) -> None:
         raise _bad(found.path, f"its weights do not fit its model_args: {' '.join(lines[1:3])[:200]}") from error
 
 
-def restore_optimizer(optimizer: torch.optim.AdamW, found: Checkpoint, model: GPT, config: TrainConfig) -> None:
+_ADAMW = {"step", "exp_avg", "exp_avg_sq"}
+_MUON = {"momentum_buffer"}
+"""The state that each keeps of a parameter."""
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, found: Checkpoint, model: GPT, config: TrainConfig) -> None:
     """Put the moments and step counts into the optimizer. Raises CheckpointError (`bad-checkpoint`).
 
     Where the context was cropped, the moments of the position embeddings are cropped with it.
@@ -354,10 +359,12 @@ def restore_optimizer(optimizer: torch.optim.AdamW, found: Checkpoint, model: GP
         optimizers.restore(optimizer, found.optimizer, config)
         if len(optimizer.state) not in (0, len(list(model.parameters()))):  # 0: before the first update
             raise ValueError(f"it has moments of {len(optimizer.state)} parameters")
+        muon = {id(p) for group in optimizer.param_groups if "momentum" in group for p in group["params"]}
         for parameter, moments in optimizer.state.items():
             are_tensors = all(isinstance(value, Tensor) for value in moments.values())
-            if set(moments) != {"step", "exp_avg", "exp_avg_sq"} or not are_tensors or moments["step"].dim() != 0:
-                raise ValueError("it is not AdamW's")
+            wanted = _MUON if id(parameter) in muon else _ADAMW
+            if set(moments) != wanted or not are_tensors or ("step" in moments and moments["step"].dim() != 0):
+                raise ValueError(f"it is not that of optimizer={config.optimizer}")
             for name, value in moments.items():
                 if isinstance(value, Tensor) and value.dim() == 2 and value.shape != parameter.shape:
                     moments[name] = value[: parameter.shape[0]].clone()

@@ -92,7 +92,9 @@ class Parts:
         """What is told before iteration `first_iter`."""
         config, numerics, found = self.config, self.numerics, self.start.checkpoint
         count, flops = self.model.num_params(), self.model.flops_per_token() * config.tokens_per_iter
-        decays, others = (group["params"] for group in optimizer.param_groups)
+        groups = optimizer.param_groups
+        decays = [p for group in (groups[0], *groups[2:]) for p in group["params"]]
+        others = groups[1]["params"]
         passes = config.tokens_per_iter * (config.max_iters + 1) / len(self.corpus.train)
         peak = f"{self.peak.flops / 1e12:.3g} TFLOP/s" if self.peak.flops else "an unknown peak"
         reasons = [f"{d.setting}={d.asked} was asked, {d.ran} runs: {d.why}" for d in self.departures]
@@ -135,8 +137,10 @@ def _numel(parameters: list[nn.Parameter]) -> int:
 
 
 def _count_parameters(model: GPT) -> tuple[int, dict[str, int]]:
-    """All parameters, and by group; the tied matrix counts once, as an embedding."""
+    """All parameters, and by group; the tied matrix counts once, as an embedding; an untied output layer as `head`."""
     groups = {"embedding": ("wte", "wpe"), "attention": (".attn.",), "mlp": (".mlp.",), "layer_norm": ("ln_",)}
+    if not model.config.tied:
+        groups["head"] = ("lm_head",)
     counts = dict.fromkeys(groups, 0)
     for name, parameter in model.named_parameters():
         group = next(group for group, parts in groups.items() if any(part in name for part in parts))

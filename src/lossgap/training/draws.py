@@ -117,9 +117,11 @@ class NanoGPTDraws:
 
         model.apply(redraw)
         for name, parameter in model.named_parameters():
-            std = parameter_std(name, config.n_layer)
+            std = parameter_std(name, config)
             if std is not None and name.endswith("c_proj.weight"):
                 nn.init.normal_(parameter, mean=0.0, std=std)
+            elif std == 0.0:
+                nn.init.zeros_(parameter)
         return model
 
     def train_starts(self, iteration: int, sequences: range, n_tokens: int, block_size: int) -> Int64:

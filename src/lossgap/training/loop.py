@@ -22,7 +22,7 @@ from lossgap.training.batches import Batches
 from lossgap.training.distributed import Share
 from lossgap.training.draws import Draws
 from lossgap.training.numerics import Numerics
-from lossgap.training.optimizer import Scaler
+from lossgap.training.optimizer import Scaler, set_rates
 from lossgap.training.progress import Progress
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import Tracker
@@ -102,8 +102,7 @@ class Loop:
             self._before_update()
             if self.config.eval_only:
                 return
-            lr = learning_rate(self.config, self.state.iteration)
-            self._pending.append(self._update(lr))
+            self._pending.append(self._update())
             self.state.iteration += 1
             self._iterations_here += 1
             if self._due_to_flush():
@@ -176,9 +175,8 @@ class Loop:
         if not (math.isfinite(evaluation.train_loss) and math.isfinite(evaluation.val_loss)):
             raise self._diverged(f"train loss {evaluation.train_loss}, val loss {evaluation.val_loss}")
 
-    def _update(self, lr: float) -> _Pending:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def _update(self) -> _Pending:
+        lr = set_rates(self.optimizer, self.config, self.state.iteration)
         self.draws.before_update(self.state.iteration, self.share.rank)
         micro_losses = accumulate(self.step_model, self.batches, self.numerics, self.scaler, self.share.micro_steps)
         grad_norm = apply(self.model, self.optimizer, self.scaler, self.config.grad_clip)

@@ -1,4 +1,4 @@
-"""AdamW with nanoGPT's parameter groups, so that its optimizer state fits."""
+"""The optimizer of a config: AdamW with nanoGPT's parameter groups, so that its state fits, or Muon beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 
 from lossgap.config import TrainConfig
 from lossgap.gpt import GPT
+from lossgap.training.muon import Muon
 from lossgap.training.numerics import Numerics
+from lossgap.training.schedule import learning_rate, momentum, weight_decay
 
 Scaler = torch.amp.GradScaler
 """Loss scaling for float16; switched off for the other dtypes."""
@@ -17,9 +19,35 @@ def scaler(numerics: Numerics) -> Scaler:
     return Scaler(numerics.device_type, enabled=numerics.dtype == "float16")
 
 
-def adamw(model: GPT, config: TrainConfig, numerics: Numerics) -> torch.optim.AdamW:
-    """Two groups, in nanoGPT's order: tensors of two or more dimensions decay, the others do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def build(model: GPT, config: TrainConfig, numerics: Numerics) -> torch.optim.Optimizer:
+    """AdamW for all parameters, or with `optimizer=muon` for all but the layers' matrices, which Muon trains."""
+    if config.optimizer == "adamw":
+        return adamw(model, config, numerics)
+    matrices = [p for block in model.blocks() for p in block.parameters() if p.dim() == 2]
+    rest = adamw(model, config, numerics, leave_out=frozenset(map(id, matrices)))
+    return Muon(rest, matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=momentum(config, 0))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, iteration: int) -> float:
+    """Give every group its learning rate, weight decay and momentum of an iteration; returns AdamW's rate."""
+    rate = learning_rate(config, iteration)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_ratio"] if "lr_ratio" in group else rate
+        if config.weight_decay_schedule != "constant" and group["weight_decay"]:
+            group["weight_decay"] = weight_decay(config, iteration)
+        if "momentum" in group:
+            group["momentum"] = momentum(config, iteration)
+    return rate
+
+
+def adamw(
+    model: GPT, config: TrainConfig, numerics: Numerics, leave_out: frozenset[int] = frozenset()
+) -> torch.optim.AdamW:
+    """Two groups, in nanoGPT's order: tensors of two or more dimensions decay, the others do not.
+
+    `leave_out` holds the ids of parameters that another optimizer trains.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad and id(p) not in leave_out]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
@@ -35,7 +63,7 @@ def adamw(model: GPT, config: TrainConfig, numerics: Numerics) -> torch.optim.Ad
     )
 
 
-def restore(optimizer: torch.optim.AdamW, state: dict[str, object], config: TrainConfig) -> None:
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, object], config: TrainConfig) -> None:
     """Load moments and step counts; settings of the groups stay those of `config`.
 
     A checkpoint's groups carry its own weight decay, betas and kernel choice. nanoGPT lets them win silently, so

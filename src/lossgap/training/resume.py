@@ -29,6 +29,8 @@ from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
+ARCHITECTURE = ("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap")
+"""Settings of a model that is not nanoGPT's; a checkpoint states those that are not at their default."""
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")
 """Settings of nanoGPT's checkpoint that speak of the machine it ran on, not of the recipe."""
 ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
@@ -182,6 +184,7 @@ def config_of(found: Checkpoint) -> TrainConfig:
     """
     own = found.part("config")
     shape = {name: found.model_args[name] for name in (*SHAPE, "block_size")}
+    shape |= {name: _arg(found, name) for name in ARCHITECTURE}
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     values = own or {k: v for k, v in found.config.items() if k in known and k not in MACHINE_BOUND}
     began = values.get("init_from", "scratch")
@@ -207,12 +210,18 @@ def _reused_numerics(found: Checkpoint, explicit: Mapping[str, object]) -> dict[
     return {"compile": value} if "compile" not in explicit and isinstance(value, bool) else {}
 
 
+def _arg(found: Checkpoint, name: str) -> int | float | bool:
+    """A part of the model's shape; nanoGPT's where the checkpoint does not state it."""
+    default: int | float | bool = getattr(TrainConfig, name)
+    return found.model_args.get(name, default)
+
+
 def _check_shape(explicit: Mapping[str, object], found: Checkpoint) -> None:
-    for name in SHAPE:
-        if name in explicit and explicit[name] != found.model_args[name]:
+    for name in (*SHAPE, *ARCHITECTURE):
+        if name in explicit and explicit[name] != _arg(found, name):
             raise ConfigError(
                 "shape-fixed",
-                f"--{name}={explicit[name]} does not fit: the checkpoint's model has {name}={found.model_args[name]}, "
+                f"--{name}={explicit[name]} does not fit: the checkpoint's model has {name}={_arg(found, name)}, "
                 "which a resume cannot change; leave the flag out, or train a new model in another out_dir",
             )
 
@@ -315,7 +324,7 @@ def check_vocabulary(found: Checkpoint, corpus: Corpus) -> None:
 
 
 def restore(
-    found: Checkpoint, config: TrainConfig, model: GPT, optimizer: torch.optim.AdamW, scaler: Scaler, draws: Draws
+    found: Checkpoint, config: TrainConfig, model: GPT, optimizer: torch.optim.Optimizer, scaler: Scaler, draws: Draws
 ) -> State:
     """Put moments, loss scale and draws of a checkpoint in place; returns its counters.
 

@@ -38,7 +38,15 @@ from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.loop import Interrupted, Loop, State
 from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
 from lossgap.training.progress import Progress, Silence
-from lossgap.training.resume import Start, check_vocabulary, inexact, plan, restore, warn_doubts_of, warn_inexact
+from lossgap.training.resume import (
+    Start,
+    check_vocabulary,
+    inexact,
+    plan,
+    restore,
+    warn_doubts_of,
+    warn_inexact,
+)
 from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import check_trackers, open_trackers
 from lossgap.version import __version__
@@ -132,7 +140,7 @@ class _Training:
         self.model = self._model()
         self.model.use_attention(numerics.attention)
         self.model.to(numerics.device)
-        self.optimizer = optimizer.adamw(self.model, self.config, numerics)
+        self.optimizer = optimizer.build(self.model, self.config, numerics)
         self.scaler = optimizer.scaler(numerics)
         self.state = State()
         if start.checkpoint is not None:

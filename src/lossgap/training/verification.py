@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ DTYPES = (
     *(torch.int64, torch.int32, torch.uint8, torch.bool),
 )
 COUNTS = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+SWITCHES = ("rotary", "qk_norm", "relu2", "zero_proj", "tied")
+"""Parts of `model_args` that leave nanoGPT's architecture; logit_softcap is another, a number."""
 
 
 def check_archive(path: Path, checksums: bool) -> None:
@@ -112,11 +115,18 @@ def _check_shape(model: dict[str, Tensor], args: dict[object, object]) -> None:
             raise ValueError(f"its model_args[{name!r}] is {str(count)[:40]}, not a usable number")
     if not isinstance(args.get("bias"), bool):
         raise ValueError(f"its model_args['bias'] is {str(args.get('bias'))[:40]}, not True or False")
+    for name in SWITCHES:
+        if not isinstance(args.get(name, False), bool):
+            raise ValueError(f"its model_args[{name!r}] is {str(args[name])[:40]}, not True or False")
+    cap = args.get("logit_softcap", 0.0)
+    if not isinstance(cap, float) or not 0 <= cap < math.inf:
+        raise ValueError(f"its model_args['logit_softcap'] is {str(cap)[:40]}, not a number from 0 on")
     weights = {name.removeprefix("_orig_mod."): tuple(tensor.shape) for name, tensor in model.items()}
     layers = {int(name.split(".")[2]) for name in weights if name.startswith("transformer.h.") and _is_layer(name)}
     fits = (
         weights.get("transformer.wte.weight") == (args["vocab_size"], args["n_embd"])
-        and weights.get("transformer.wpe.weight") == (args["block_size"], args["n_embd"])
+        and weights.get("transformer.wpe.weight")
+        == (None if args.get("rotary") is True else (args["block_size"], args["n_embd"]))
         and len(layers) == args["n_layer"]
     )
     if not fits:

@@ -21,7 +21,9 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Evidence, Pair, Strength
 
-FACTORS = frozenset(("capacity", "context", "batch", "length", "schedule", "regularisation", "optimizer", "data"))
+FACTORS = frozenset(
+    ("capacity", "architecture", "context", "batch", "length", "schedule", "regularisation", "optimizer", "data")
+)
 """Groups of settings that change a training by more than rounding. Numerics and the device are not among them."""
 
 MAIN = ("n_layer", "n_embd", "block_size", "batch_size", "max_iters", "learning_rate", "dropout")
