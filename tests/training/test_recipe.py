@@ -166,8 +166,8 @@ def test_it_moves_as_torchs_own() -> None:
         for each in pair:
             each.step()
     for before, mine, other in zip(start, ours, theirs, strict=True):
-        moved = (other - before).norm()
-        assert float((mine - other).detach().norm() / moved) < 0.02  # torch's products are in bfloat16
+        moved = (other.detach() - before).norm()
+        assert float((mine.detach() - other.detach()).norm() / moved) < 0.02  # torch's products are in bfloat16
 
 
 def test_matrices_of_the_layers_are_muons_and_the_rest_is_adamws() -> None:
