@@ -99,7 +99,7 @@ def their_model(nanogpt: Path, args: Mapping[str, int | float | bool]) -> Any:
 
 def our_model(shape: Mapping[str, int], bias: bool) -> GPT:
     """Our model with weights that need no generator, biases and LayerNorms included, so that each one counts."""
-    model = GPT(GPTConfig(**shape, bias=bias))
+    model = GPT(GPTConfig.from_model_args({**shape, "bias": bias}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             drawn = torch.from_numpy(random.normal(SEED, name, parameter.numel(), 0.05)).view(parameter.shape)

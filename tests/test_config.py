@@ -319,6 +319,10 @@ OTHER_VALUES: dict[str, Any] = {
     "adamw": "loop",
     "eval_mode": "exact",
     "checkpoint_at": (7,),
+    "optimizer": "muon",
+    "lr_schedule": "linear",
+    "decay_fraction": 0.5,
+    "weight_decay_schedule": "linear",
     "n_embd": 1536,
     "n_head": 6,
 }

@@ -98,7 +98,9 @@ def test_loss_logits_and_gradients_are_nanogpts(recipe: str, bias: bool, kernel:
 
 @pytest.mark.parametrize(("recipe", "bias"), VARIANTS)
 def test_initial_weights_are_nanogpts(recipe: str, bias: bool) -> None:
-    model = NanoGPTDraws(reference.SEED).new_model(GPTConfig(**reference.SHAPES[recipe], bias=bias))
+    model = NanoGPTDraws(reference.SEED).new_model(
+        GPTConfig.from_model_args({**reference.SHAPES[recipe], "bias": bias})
+    )
     found = reference.initial_weights(model)
     expected = golden("nanogpt_model.json")["initial"][f"{recipe}, bias={bias}"]
     assert found.keys() == expected.keys()
@@ -135,7 +137,7 @@ def test_live_model_is_bit_equal(nanogpt: Path, recipe: str, bias: bool) -> None
 def test_live_initial_weights_and_dropout_are_bit_equal(nanogpt: Path, recipe: str, bias: bool) -> None:
     shape = reference.SHAPES[recipe]
     x, y = reference.batch(shape, 2)
-    model = NanoGPTDraws(reference.SEED).new_model(GPTConfig(**shape, bias=bias, dropout=0.2))
+    model = NanoGPTDraws(reference.SEED).new_model(GPTConfig.from_model_args({**shape, "bias": bias}, dropout=0.2))
     model.use_attention("fused")
     loss = model(x, y)[1]
     assert loss is not None
@@ -197,7 +199,7 @@ def test_nanogpts_checkpoint_loads_here() -> None:
     found = checkpoint.load(TINY_CHECKPOINT)
     assert found.iter_num == 20
     assert found.lossgap == {}
-    model = GPT(GPTConfig(**reference.TINY, bias=False))
+    model = GPT(GPTConfig.from_model_args({**reference.TINY, "bias": False}))
     checkpoint.fill(model, found)
     content = torch.load(TINY_CHECKPOINT, weights_only=True)
     assert {name: tensor.tolist() for name, tensor in model.state_dict().items()} == {

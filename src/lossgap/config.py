@@ -359,19 +359,27 @@ def differences(control: TrainConfig, test: TrainConfig) -> list[Difference]:
     return [Difference(item.name, first, second, item.factor) for item, first, second in pairs if first != second]
 
 
+RECIPE_FIELDS = (
+    *("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap"),
+    *("optimizer", "muon_lr", "muon_momentum", "momentum_warmup_iters"),
+    *("lr_schedule", "decay_fraction", "weight_decay_schedule"),
+)
+"""Settings of recipes other than nanoGPT's, which came after the first hashes were recorded."""
 _DRAWS = ("eval_interval", "eval_iters", "eval_mode")
 
 
 def config_hash(config: TrainConfig) -> str:
     """SHA-256 (hex) over the canonical JSON of the settings that change the training.
 
-    Equal for configs that differ in output, logging and measurement only. With `rng=nanogpt`, evaluation
+    Equal for configs that differ in output, logging and measurement only, and for a config of before a recipe field
+    existed and one with that field at its default. With `rng=nanogpt`, evaluation
     draws from the generator of the training, so `eval_interval`, `eval_iters` and `eval_mode` count too.
     """
     names = [item.name for item in describe() if item.meaning]
     if config.rng == "nanogpt":
         names += _DRAWS
     values = config.to_dict()
+    names = [name for name in names if name not in RECIPE_FIELDS or values[name] != getattr(TrainConfig, name)]
     canonical = json.dumps({name: values[name] for name in names}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

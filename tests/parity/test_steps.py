@@ -107,6 +107,7 @@ def test_a_captured_unit_has_what_it_was_given() -> None:
     units = capture(exact.model, batch, training=True)
     first = next(unit for unit in units if unit.name == "transformer.h.0.ln_1")
     assert isinstance(first.args[0], Tensor)
+    assert exact.model.wpe is not None
     embedded = exact.model.wte(batch.x) + exact.model.wpe(torch.arange(16))
     assert torch.equal(first.args[0], embedded)
     assert first.gradient is not None

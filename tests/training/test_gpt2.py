@@ -158,6 +158,7 @@ def test_a_shorter_context_is_cut(train: Train, tiny: Path) -> None:
     saved = torch.load("out/ckpt-000000.pt", weights_only=True)
     whole = pretrained("gpt2:tiny", 0.1)
     assert saved["model_args"]["block_size"] == 8
+    assert whole.wpe is not None
     assert torch.equal(saved["model"]["transformer.wpe.weight"], whole.wpe.weight[:8])
     cut = pretrained("gpt2:tiny", 0.1).eval()
     cut.crop_block_size(8)

@@ -8,7 +8,7 @@ third of the time, and is one optimizer together with AdamW, so that a checkpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,11 +51,7 @@ class Muon(torch.optim.Optimizer):
         super().load_state_dict(dict(state_dict))
         self._share()
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # takes no closure
         """Update every parameter that has a gradient; a closure is not taken."""
         assert closure is None
         self.adamw.step()
@@ -67,7 +63,6 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 scale = RMS * max(parameter.shape) ** 0.5
                 parameter.add_(update, alpha=-group["lr"] * scale)
-        return None
 
     def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
         """The momentum with Nesterov's look ahead, (rows, columns)."""
