@@ -359,8 +359,10 @@ def differences(control: TrainConfig, test: TrainConfig) -> list[Difference]:
     return [Difference(item.name, first, second, item.factor) for item, first, second in pairs if first != second]
 
 
+ARCHITECTURE = fields_by_factor()["architecture"]
+"""Settings of a model that is not nanoGPT's; a checkpoint states those that are not at their default."""
 RECIPE_FIELDS = (
-    *("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap"),
+    *ARCHITECTURE,
     *("optimizer", "muon_lr", "muon_momentum", "momentum_warmup_iters"),
     *("lr_schedule", "decay_fraction", "weight_decay_schedule"),
 )
@@ -385,6 +387,7 @@ def config_hash(config: TrainConfig) -> str:
 
 
 __all__ = [
+    "ARCHITECTURE",
     "FACTORS",
     "NANOGPT_FIELDS",
     "Difference",

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lossgap.arithmetic import GPT2_OUTPUTS, flops_per_token
-from lossgap.config import TrainConfig
+from lossgap.config import ARCHITECTURE, TrainConfig
 from lossgap.dropout import dropout
 
 Attention = Literal["plain", "fused"]

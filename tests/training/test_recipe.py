@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lossgap.training.schedule import learning_rate, momentum, weight_decay
 from torch import nn
 
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.errors import ConfigError
 from lossgap.gpt import GPTConfig, rotated, rotation_of
+from lossgap.schedule import learning_rate, momentum, weight_decay
 from lossgap.training import optimizer
 from lossgap.training.checkpoint import find
 from lossgap.training.muon import Muon, orthogonalised

@@ -158,7 +158,13 @@ def learning_rate(facts: Timed, iteration: float) -> Fact[float]:
     return derive(
         "nanoGPT's schedule",
         lambda peak, low, warm, end: nanogpt_rate(
-            iteration, learning_rate=peak, min_lr=low, warmup_iters=warm, lr_decay_iters=end, decay_lr=True
+            iteration,
+            learning_rate=peak,
+            min_lr=low,
+            warmup_iters=warm,
+            lr_decay_iters=end,
+            decay_lr=True,
+            shape=str(facts.run.config.get("lr_schedule", "cosine")),
         ),
         facts.learning_rate,
         facts.min_lr,

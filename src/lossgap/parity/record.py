@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lossgap.arguments import Given
-from lossgap.config import TrainConfig
+from lossgap.config import ARCHITECTURE, TrainConfig
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import BundleError, ConfigError
 from lossgap.gpt import GPTConfig, gpt_config

@@ -6,9 +6,9 @@ import torch
 
 from lossgap.config import TrainConfig
 from lossgap.gpt import GPT
+from lossgap.schedule import learning_rate, momentum, weight_decay
 from lossgap.training.muon import Muon
 from lossgap.training.numerics import Numerics
-from lossgap.training.schedule import learning_rate, momentum, weight_decay
 
 Scaler = torch.amp.GradScaler
 """Loss scaling for float16; switched off for the other dtypes."""

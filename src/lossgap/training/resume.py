@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from lossgap.arguments import Given
-from lossgap.config import TrainConfig, differences
+from lossgap.config import ARCHITECTURE, TrainConfig, differences
 from lossgap.config_file import train_config
 from lossgap.corpus import Corpus
 from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
@@ -29,8 +29,6 @@ from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
-ARCHITECTURE = ("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap")
-"""Settings of a model that is not nanoGPT's; a checkpoint states those that are not at their default."""
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")
 """Settings of nanoGPT's checkpoint that speak of the machine it ran on, not of the recipe."""
 ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
