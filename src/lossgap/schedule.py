@@ -55,8 +55,8 @@ def nanogpt_rate(
     Warm-up: learning_rate * (i + 1) / (warmup_iters + 1). Decay: min_lr + (learning_rate - min_lr) * w(r) with
     r = (i - warmup_iters) / (lr_decay_iters - warmup_iters) and w(r) = (1 + cos(pi * r)) / 2 for `cosine`, 1 - r for
     `linear`, min(1, (1 - r) / decay_fraction) for `wsd` (Hu et al. 2024, arXiv:2404.06395). Warm-up and cosine are
-    nanoGPT's `get_lr` since December 2024; the older one started the warm-up at 0. A horizon within the warm-up, which a stranger's log
-    may have, gives `min_lr`.
+    nanoGPT's `get_lr` since December 2024; the older one started the warm-up at 0. A horizon within the warm-up, which
+    a stranger's log may have, gives `min_lr`.
     """
     if not decay_lr:
         return learning_rate

@@ -8,15 +8,16 @@ import pytest
 
 from comparison.findings.answer import ask, laptop, rates
 from comparison.made import LAPTOP, curve, run
+from lossgap.config import TrainConfig
 from lossgap.runs.run import Run
-from lossgap.schedule import nanogpt_rate
+from lossgap.schedule import learning_rate
 
 
 def _logged(end: float = 1.9, config: dict[str, object] | None = None, last: int = 2000, **changes: float) -> Run:
     """A run whose rows hold the rates of nanoGPT's schedule with `changes`; its settings are `config`."""
-    schedule: dict[str, float] = {"learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 100, "lr_decay_iters": 2000}
-    schedule |= changes
-    rows = {at: nanogpt_rate(at, decay_lr=True, **schedule) for at in range(0, last + 1, 20)}
+    schedule = {"learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 100, "lr_decay_iters": 2000} | changes
+    made = TrainConfig.from_dict(schedule)
+    rows = {at: learning_rate(made, at) for at in range(0, last + 1, 20)}
     return rates(run(curve(end, last=last), config=config or {}), rows)
 
 
