@@ -1,6 +1,7 @@
 # make run        train the laptop recipe on Tiny Shakespeare and print a sample
-# make test       format check, lint, types and the tests
-# make test-slow  the tests that take minutes
+# make test       format check, lint, types and the tests that take seconds
+# make test-all   the same, then the tests that take longer (quarter of an hour); what continuous integration runs
+# make test-slow  the tests that take minutes each
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
 # make truth      train the bank of known effects, and write docs/explain-calibration.md (half an hour)
 #
@@ -18,12 +19,14 @@ endif
 
 VENV := .venv
 PY := $(VENV)/bin/python
+# One process for each core, one thread each: the models of the tests are too small to gain from a second thread.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist worksteal
 DONE := $(VENV)/.lossgap-installed
 UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-slow gallery truth venv FORCE
+.PHONY: run test test-all test-slow gallery truth venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -41,7 +44,10 @@ test: $(DONE)
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not long"
+
+test-all: test
+	$(PYTEST) -m "long and not slow"
 
 test-slow: $(DONE)
 	$(PY) -m pytest -m slow

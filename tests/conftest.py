@@ -3,9 +3,15 @@
 import os
 import signal
 
+import hypothesis
+
 # Tests run several trainings at a time on few cores; threads that spin while they wait would slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and all that this starts: tests send it to processes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A deadline is a timing, and says more of the machine that the suite runs on than of what it tests.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
