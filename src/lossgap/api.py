@@ -1,227 +1,259 @@
-"""The Python calls: one for each verb of the command line."""
+"""The Python calls: one for each verb of the command line, which does nothing but call them.
+
+What each takes beside its runs is one dataclass in `lossgap.options`, whose fields are the command's flags as well:
+`explain(control, test, budget="1h")` is `lossgap explain CONTROL TEST --budget=1h`.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lossgap.arguments import Given
-from lossgap.comparison.verdict import MARGIN
+from lossgap.arguments import Given, asked, read_arguments
+from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
+from lossgap.options import (
+    CompareOptions,
+    ExplainOptions,
+    RecordOptions,
+    ReplayOptions,
+    SampleOptions,
+)
+from lossgap.runs.readers.source import load_run as load_run
+from lossgap.runs.readers.source import load_runs as load_runs
 from lossgap.runs.run import Run
+from lossgap.settings import settings_of
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Executors, Prepared
     from lossgap.attribution.explanation import Explanation
+    from lossgap.attribution.foreign.runner import Runner
     from lossgap.comparison.compare import Measure, Side
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
-    from lossgap.comparison.spread import KnownSpread
-    from lossgap.config import TrainConfig
-    from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
-    from lossgap.sampling import Samples
-    from lossgap.training.numerics import Numerics
+    from lossgap.runs.listing import Listing
+    from lossgap.sampling import Samples, Sampling
+    from lossgap.training.progress import Progress
+    from lossgap.training.train import Outcome
+
+Say = Callable[[str], None]
+"""Told, in a line each, what takes its time."""
+Call = TypeVar("Call", bound=Callable[..., object])
 
 
+def takes(*options: type) -> Callable[[Call], Call]:
+    """A call that takes the fields of `options` as keywords: its signature and its help list them."""
+
+    def signed(call: Call) -> Call:
+        own = inspect.signature(call)
+        fixed = [item for item in own.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
+        items = [item for cls in options for item in settings_of(cls).values()]
+        keywords = [
+            inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default)
+            for item in items
+            if item.name not in own.parameters
+        ]
+        call.__signature__ = own.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
+        listed = "\n".join(f"    {item.name}: {item.doc}" for item in items)
+        call.__doc__ = f"{call.__doc__}\n    Keywords:\n{listed}\n"
+        return call
+
+    return signed
+
+
+# ---------------------------------------------------------------------------------------------
+# Training and its texts
+
+
+@takes(TrainConfig)
 def train(*configs: str | Path, **settings: object) -> Run:
-    """Train a GPT and return its record; the same as `lossgap train CONFIG … --key=value …`.
+    """Train a GPT and return its record; the same as `lossgap train CONFIG ... --key=value ...`.
 
     `configs` are presets or config files, applied in order; `settings` are `TrainConfig` fields and win over them.
     Shows nothing. Raises LossgapError for what the caller can mend (a bad setting, a used out_dir, a loss that is
     not finite), and `lossgap.training.loop.Interrupted` after SIGINT, SIGTERM or SIGHUP: the run is saved then.
     """
+    return train_given(_with(resolve_arguments([str(config) for config in configs]), settings)).run
+
+
+def train_given(given: Given, progress: Progress | None = None) -> Outcome:
+    """Train what a command line gave; `progress` shows how far it is. Raises as `train`."""
     from lossgap.training.progress import Silence
-    from lossgap.training.train import train_given
+    from lossgap.training.train import train_given as train_resolved
 
-    given = resolve_arguments([str(config) for config in configs])
-    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
-    merged = Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
-    return train_given(merged, Silence(), certify).run
+    return train_resolved(given, progress or Silence())
 
 
-def certify(config: TrainConfig, shape: GPTConfig, numerics: Numerics, micro_batch: int) -> str:
-    """The check of the device that every training is handed, for `--canary`: see `lossgap.kernels.check.certify`."""
-    from lossgap.kernels.check import certify as check_device
+@takes(SampleOptions)
+def sample(*runs: str | Path, **options: object) -> Sequence[Samples]:
+    """Text from one checkpoint or several, `num_samples` of `max_new_tokens` tokens each; nanoGPT's defaults.
 
-    return check_device(config, shape, numerics, micro_batch)
+    `runs` are run folders or checkpoints. Raises LossgapError (missing checkpoint, prompt outside the vocabulary).
+    """
+    return prepare_samples(*runs, **options).samples()
 
 
+def prepare_samples(*runs: str | Path, **options: object) -> Sampling:
+    """The opened models, whose texts come one by one as they are drawn. Arguments and errors as `sample`."""
+    from lossgap.sampling import Sampling
+
+    return Sampling.open(runs, asked(SampleOptions, options, "sample"))
+
+
+# ---------------------------------------------------------------------------------------------
+# Runs
+
+
+def list_runs(folder: str | Path = ".") -> Listing:
+    """The run folders below `folder`, up to three levels deep. Raises RunFolderError for a folder that is not there."""
+    from lossgap.runs.listing import listing
+
+    return listing(Path(folder))
+
+
+# ---------------------------------------------------------------------------------------------
+# Two runs
+
+
+@takes(CompareOptions)
 def compare(
     control: Side,
     test: Side,
     *,
-    margin: float = MARGIN,
-    spread: float | KnownSpread | None = None,
-    max_gap: float | None = None,
     rules: Sequence[Rule] | None = None,
     sources: tuple[str, str] | None = None,
-    reevaluate: bool = False,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
+    **options: object,
 ) -> Comparison:
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
-    The same as `lossgap compare CONTROL TEST`; several runs on a side are a group. `margin` is in nats per token (the
-    gap is test minus control): gaps within it count as none. `spread` is a known standard deviation over seeds, in
-    place of a measured or shipped one. `rules` are by default all of them; `sources` are names of the runs for the
-    commands that the answer proposes. `reevaluate` evaluates both runs' checkpoints alike, on the whole val split, and
-    hands `say` a line for each evaluation that takes its time. Raises LossgapError for what the caller can mend.
+    `control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log, a preset; or several of them,
+    whose spread over seeds is then measured. The gap is test minus control, in nats per token. `rules` are by default all of them; `sources` name the runs in the
+    commands that the answer proposes. Raises LossgapError for what the caller can mend.
     """
     from lossgap.comparison.compare import compare as compare_runs
+    from lossgap.comparison.spread import KnownSpread, known_spread
 
+    given = options.pop("spread", None)
+    spread = given if isinstance(given, KnownSpread) else known_spread(str(given)) if given is not None else None
+    wanted = asked(CompareOptions, options, "compare")
     measure: Measure | None = None
-    if reevaluate:
+    if wanted.reevaluate:
         from lossgap.evaluation.reevaluate import measure_alike
 
         measure = partial(measure_alike, say=say)
     return compare_runs(
         control,
         test,
-        margin=margin,
+        margin=wanted.margin,
         spread=spread,
-        max_gap=max_gap,
+        max_gap=wanted.max_gap,
         rules=rules,
         sources=sources,
         measure=measure,
     )
 
 
-def sample(
-    *runs: str | Path,
-    start: str = "\n",
-    num_samples: int = 10,
-    max_new_tokens: int = 500,
-    temperature: float = 0.8,
-    top_k: int = 200,
-    seed: int = 1337,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> Sequence[Samples]:
-    """Text from one checkpoint or several, `num_samples` of `max_new_tokens` tokens each; nanoGPT's defaults.
-
-    `runs` are run folders or checkpoints. Raises LossgapError (missing checkpoint, prompt outside the vocabulary).
-    """
-    from lossgap.sampling import sample as sample_runs
-
-    return sample_runs(
-        [Path(run) for run in runs],
-        start=start,
-        num_samples=num_samples,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-    )
-
-
+@takes(ExplainOptions)
 def prepare_explanation(
-    control: Run | str | Path,
-    test: Run | str | Path,
-    *,
-    budget: str = "20m",
-    margin: float = 0.01,
-    coordinates: Literal["iterations", "tokens"] = "iterations",
-    factor: Mapping[str, Sequence[str]] | None = None,
-    screen: bool = False,
-    scale: str = "1",
-    seed: int = 1,
-    device: str = "auto",
-    workers: int = 0,
-    threads: int = 1,
-    executor: Literal["local", "ray"] = "local",
-    address: str = "",
-    runner: str = "",
-    reader: str = "nanogpt",
-    seed_arg: str = "",
-    override_form: str = "--{key}={value}",
-    runner_folder: str | Path = ".",
-    time_limit: float | None = None,
-    sources: tuple[str, str] | None = None,
+    control: Run | str | Path, test: Run | str | Path, *, sources: tuple[str, str] | None = None, **options: object
 ) -> Prepared:
     """The experiment that `explain` would run, with its price; trains nothing but a few iterations to time them.
 
-    `prepared.price` says what it takes; `prepared.run(watch)` runs it. Arguments as in `lossgap explain --help`. Raises
-    LossgapError for what the caller can mend.
+    `prepared.price` says what it takes; `prepared.run(watch)` runs it. Raises LossgapError for what the caller can
+    mend.
     """
-    from lossgap.attribution.explain import Asked, prepare
-    from lossgap.attribution.foreign.runner import Runner
-    from lossgap.attribution.local import LocalExecutor
+    from lossgap.attribution.explain import prepare
 
-    asked = Asked(
-        budget=budget,
-        margin=margin,
-        coordinates=coordinates,
-        factor=dict(factor or {}),
-        scale=scale,
-        seed=seed,
-        screen=screen,
-        device=device,
-        workers=workers,
-        threads=threads,
-    )
-    started: Executors = LocalExecutor
-    if executor == "ray":
+    wanted = asked(ExplainOptions, options, "explain")
+    return prepare(control, test, wanted, sources=sources, executor=_executors(wanted), runner=_runner(wanted))
+
+
+def _executors(wanted: ExplainOptions) -> Executors:
+    """What trains the arms: this machine, or a Ray cluster."""
+    if wanted.executor == "ray":
         from lossgap.attribution.ray_executor import ray_executor
 
-        started = ray_executor(address or None)
-    trainer = None
-    if runner:
-        trainer = Runner.parse(
-            runner,
-            reader=reader,
-            seed_arg=seed_arg,
-            override_form=override_form,
-            folder=runner_folder,
-            time_limit=time_limit,
-        )
-    return prepare(control, test, asked, sources=sources, executor=started, runner=trainer)
+        return ray_executor(wanted.address)
+    from lossgap.attribution.local import LocalExecutor
+
+    return LocalExecutor
 
 
-def explain(control: Run | str | Path, test: Run | str | Path, **asked: Any) -> Explanation:
-    """Divide the gap between two runs among its causes, by training mixtures of the two recipes within a budget.
+def _runner(wanted: ExplainOptions) -> Runner | None:
+    """Somebody else's trainer, if one is named."""
+    if wanted.runner is None:
+        return None
+    from lossgap.attribution.foreign.runner import Runner
 
-    `asked` are the arguments of `prepare_explanation`. Runs without asking and without a word. Raises LossgapError for
-    what the caller can mend; KeyboardInterrupt after Ctrl-C before a seed was complete.
-    """
-    return prepare_explanation(control, test, **asked).run(lambda ended: None)
-
-
-def record(
-    *configs: str | Path,
-    iters: int = 50,
-    start: str | Path | None = None,
-    out: str | Path = "bundle.lossgap",
-    checkpoints: int = 2,
-    overwrite: bool = False,
-    **settings: object,
-) -> Recorded:
-    """Record a stretch of a training as a bundle; the same as `lossgap record RUN_OR_CONFIG --from START -o OUT`.
-
-    `configs` are one run folder or checkpoint, or presets and config files; `settings` are `TrainConfig` fields and win
-    over them. The bundle holds text of the corpus. Raises LossgapError for what the caller can mend.
-    """
-    from lossgap.parity.record import record as record_given
-    from lossgap.training.source import read_given
-
-    given = read_given([str(config) for config in configs])
-    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
-    merged = Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
-    return record_given(
-        merged,
-        Path(out),
-        iters=iters,
-        start="" if start is None else str(start),
-        checkpoints=checkpoints,
-        overwrite=overwrite,
+    return Runner.parse(
+        wanted.runner,
+        reader=wanted.reader,
+        seed_arg=wanted.seed_arg or "",
+        override_form=wanted.override_form,
+        folder=wanted.runner_folder,
+        time_limit=wanted.time_limit,
     )
 
 
+@takes(ExplainOptions)
+def explain(control: Run | str | Path, test: Run | str | Path, **options: Any) -> Explanation:
+    """Divide the gap between two runs among its causes, by training mixtures of the two recipes within a budget.
+
+    Runs without asking and without a word. Raises LossgapError for what the caller can mend; KeyboardInterrupt after
+    Ctrl-C before a seed was complete.
+    """
+    return prepare_explanation(control, test, **options).run(lambda ended: None)
+
+
+# ---------------------------------------------------------------------------------------------
+# Two machines
+
+
+@takes(RecordOptions)
+def record(*configs: str | Path, say: Say = lambda line: None, **settings: object) -> Recorded:
+    """Record a stretch of a training as a bundle; the same as `lossgap record RUN_OR_CONFIG --from START -o OUT`.
+
+    `configs` are one run folder or checkpoint, or presets and config files; `settings` that are no keyword of this
+    call are `TrainConfig` fields and win over them. The bundle holds text of the corpus. Raises LossgapError for what
+    the caller can mend.
+    """
+    own = {name: settings.pop(name) for name in settings_of(RecordOptions) if name in settings}
+    if isinstance(own.get("start"), Path):
+        own["start"] = str(own["start"])
+    options = asked(RecordOptions, own, "record")
+    return record_given([str(config) for config in configs], options, settings, say=say)
+
+
+def record_given(
+    argv: Sequence[str],
+    options: RecordOptions,
+    settings: Mapping[str, object] | None = None,
+    *,
+    say: Say = lambda line: None,
+) -> Recorded:
+    """Record what the words of a command line mean, with `settings` on top. Raises as `record`."""
+    from lossgap.parity.record import read_given
+    from lossgap.parity.record import record as record_resolved
+
+    return record_resolved(
+        _with(read_given(argv), settings or {}),
+        options.out,
+        iters=options.iters,
+        start=options.start or "",
+        checkpoints=options.checkpoints,
+        overwrite=options.overwrite,
+        say=say,
+    )
+
+
+@takes(TrainConfig)
 def canary(*configs: str | Path, **settings: object) -> Canary:
     """The operations of a run at its own shapes on this device, against float64; the same as `lossgap canary`.
 
@@ -229,48 +261,35 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
     `TrainConfig` fields and win over them. `canary(...).faults` is empty where all is well. Raises LossgapError for
     what the caller can mend.
     """
+    return canary_given([str(config) for config in configs], settings)
+
+
+def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = None) -> Canary:
+    """Check the run that the words of a command line mean, with `settings` on top. Raises as `canary`."""
     from lossgap.kernels.check import canary as check_given
-    from lossgap.training.source import read_given
+    from lossgap.parity.record import read_given
 
-    given = read_given([str(config) for config in configs] or ["shakespeare_char_cpu"])
-    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
-    return check_given(Given({**given.values, **settings}, sources, given.positionals, echo=given.echo))
+    is_named = any(isinstance(item, str) for item in read_arguments(argv, TrainConfig))
+    return check_given(_with(read_given(argv if is_named else [LAPTOP, *argv]), settings or {}))
 
 
-def replay(
-    bundle: str | Path,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    compile: bool | None = None,
-    attention: str = "auto",
-    adamw: str = "auto",
-    threads: int = 0,
-    tf32: bool | None = None,
-    iters: int = 0,
-    twins: int = 8,
-    margin: float = 0.01,
-) -> Replay:
+@takes(ReplayOptions)
+def replay(bundle: str | Path, *, say: Say = lambda line: None, **options: object) -> Replay:
     """Repeat a recorded stretch here, and tell the hardware from everything else; the same as `lossgap replay`.
 
     `replay(...).verdict` is different, equivalent, inconclusive or not-comparable. Nothing in the bundle is executed.
     Raises LossgapError for what the caller can mend (a damaged bundle, a device that is not here).
     """
-    from lossgap.parity.replay import Asked
     from lossgap.parity.replay import replay as replay_asked
 
-    return replay_asked(
-        bundle,
-        Asked(
-            device=device,
-            dtype=dtype,
-            compile=compile,
-            attention=attention,
-            adamw=adamw,
-            threads=threads,
-            tf32=tf32,
-            iters=iters,
-            twins=twins,
-            margin=margin,
-        ),
-    )
+    return replay_asked(bundle, asked(ReplayOptions, options, "replay"), say=say)
+
+
+LAPTOP = "shakespeare_char_cpu"
+"""The recipe that stands for a run where none is named."""
+
+
+def _with(given: Given, settings: Mapping[str, object]) -> Given:
+    """What was given, with `settings` on top of it."""
+    sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
+    return Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)

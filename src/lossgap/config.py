@@ -23,6 +23,15 @@ from lossgap.errors import ConfigError, warn
 from lossgap.settings import Factor, Setting, accept, did_you_mean, setting, settings_of
 from lossgap.strangers import short
 
+DTYPES = {
+    **dict.fromkeys(("fp32", "float", "torch.float32"), "float32"),
+    **dict.fromkeys(("bf16", "torch.bfloat16"), "bfloat16"),
+    **dict.fromkeys(("fp16", "half", "torch.float16"), "float16"),
+}
+"""Other words for dtypes, as other trainers and torch have them."""
+DEVICES = {"gpu": "cuda"}
+"""Other words for devices."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -70,9 +79,11 @@ class TrainConfig:
     backend: Literal["auto", "nccl", "gloo"] = setting(
         "auto", "process group of several processes; auto is nccl on CUDA, else gloo", meaning=False
     )
-    device: str = setting("auto", "cpu, cuda, cuda:N, mps; auto is the first of cuda, mps, cpu", factor="device")
+    device: str = setting(
+        "auto", "cpu, cuda, cuda:N, mps; auto is the first of cuda, mps, cpu", factor="device", aliases=DEVICES
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "auto is float32 on CPU and MPS, on CUDA bfloat16 or else float16", factor="numerics"
+        "auto", "auto is float32 on CPU and MPS, on CUDA bfloat16 or else float16", factor="numerics", aliases=DTYPES
     )
     compile: bool = setting(True, "compile the model", factor="numerics")
     # From here on our own
@@ -243,7 +254,7 @@ def _check_texts(config: TrainConfig) -> None:
         if not getattr(config, name):
             raise _bad(config, name, "must not be empty", f"e.g. its default {getattr(TrainConfig, name)!r}")
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,4})?", config.device):
-        advice = "take cuda or auto" if config.device.lower().startswith("gpu") else ""
+        advice = "take cuda, cpu or auto" if config.device.lower().startswith("gpu") else ""
         advice = advice or did_you_mean(config.device, ("auto", "cpu", "cuda", "mps")) or "take auto"
         raise ConfigError(
             "bad-choice", f"--device={short(config.device)}: device must be auto, cpu, cuda, cuda:N or mps; {advice}"

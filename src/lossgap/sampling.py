@@ -1,7 +1,8 @@
 """Text from trained models, equal to what nanoGPT's `sample.py` prints for the same checkpoint and seed.
 
 1. `Sampler.open` reads a checkpoint, ours or nanoGPT's, finds its tokenizer and builds the model.
-2. `Sampler.texts` draws texts one by one (`lossgap.generation`); `sample` collects those of several runs.
+2. `Sampler.texts` draws texts one by one (`lossgap.generation`).
+3. `Sampling` is that for several runs, as `lossgap sample` and `lossgap.sample` ask for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lossgap.errors import CheckpointError, ConfigError
 from lossgap.generation import generate
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.machine import resolve_device, resolve_dtype
+from lossgap.options import SampleOptions
 from lossgap.strangers import one_line, short
 from lossgap.training import checkpoint as checkpoints
 from lossgap.training.checkpoint import Checkpoint
@@ -45,37 +47,53 @@ class Samples:
     texts: tuple[str, ...]
 
 
-def sample(
-    runs: Sequence[str | Path],
-    *,
-    start: str = "\n",
-    num_samples: int = 10,
-    max_new_tokens: int = 500,
-    temperature: float = 0.8,
-    top_k: int | None = 200,
-    seed: int = 1337,
-    device: str = "auto",
-    dtype: str = "auto",
-) -> list[Samples]:
-    """Texts from each run, all with the same settings and seed.
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Opened models and the prompt that they go on from: texts are drawn when they are asked for."""
 
-    A run is a run folder (its newest checkpoint) or a checkpoint file. The defaults are nanoGPT's, but `device` and
-    `dtype`. `start` is the prompt, or `FILE:` and the path of a UTF-8 file that holds it. `max_new_tokens` counts
-    tokens per text. Two differences from nanoGPT: an explicit dtype counts on a CPU too, and TF32 stays off on CUDA.
+    samplers: tuple[Sampler, ...]
+    prompt: str
+    options: SampleOptions
 
-    Raises:
-        ConfigError: `bad-setting` for a number out of range, `empty-prompt`, `unreadable-prompt`.
-        CorpusError: `not-in-vocabulary` for a prompt that a vocabulary cannot express; `no-bpe`; a bad `meta.pkl`.
-        CheckpointError: `no-checkpoint`, `bad-checkpoint`, `no-tokenizer`, `not-finite-logits`.
-        MachineError: for a device or dtype that is not here.
-    """
-    prompt = read_prompt(start)
-    found = []
-    for run in runs:
-        sampler = Sampler.open(run, seed=seed, device=device, dtype=dtype)
-        texts = tuple(sampler.texts(prompt, num_samples, max_new_tokens, temperature, top_k))
-        found.append(sampler.samples(prompt, texts))
-    return found
+    @classmethod
+    def open(cls, runs: Sequence[str | Path], options: SampleOptions) -> Sampling:
+        """The models of `runs` (run folders, whose newest checkpoint counts, or checkpoint files), or one of OpenAI's.
+
+        The defaults are nanoGPT's, but `device` and `dtype`: an explicit dtype counts on a CPU too, and TF32 stays off
+        on CUDA.
+
+        Raises:
+            ConfigError: `bad-setting` for a number out of range, `empty-prompt`, `unreadable-prompt`, `two-models`.
+            CorpusError: `not-in-vocabulary` for a prompt that a vocabulary cannot express; `no-bpe`; a bad `meta.pkl`.
+            CheckpointError: `no-checkpoint`, `bad-checkpoint`, `no-tokenizer`, `not-finite-logits`.
+            MachineError: for a device or dtype that is not here.
+        """
+        prompt = read_prompt(options.start)
+        how = {"seed": options.seed, "device": options.device, "dtype": options.dtype}
+        if options.init_from == "resume":
+            samplers = tuple(Sampler.open(run, **how) for run in runs)  # type: ignore[arg-type]  # by name
+        elif runs:
+            raise ConfigError(
+                "two-models",
+                f"init_from={options.init_from} and the run {short(str(runs[0]))} are both named; leave one out",
+            )
+        else:
+            samplers = (Sampler.pretrained(options.init_from, **how),)  # type: ignore[arg-type]  # by name
+        return cls(samplers=samplers, prompt=prompt, options=options)
+
+    def texts(self) -> list[Iterator[str]]:
+        """Each model's `num_samples` texts. Raises as `open` does."""
+        wanted = self.options
+        return [
+            sampler.texts(self.prompt, wanted.num_samples, wanted.max_new_tokens, wanted.temperature, wanted.top_k)
+            for sampler in self.samplers
+        ]
+
+    def samples(self) -> list[Samples]:
+        """All the texts, with where they come from."""
+        return [
+            sampler.samples(self.prompt, tuple(own)) for sampler, own in zip(self.samplers, self.texts(), strict=True)
+        ]
 
 
 def read_prompt(start: str) -> str:

@@ -55,7 +55,6 @@ def setting(
     meaning: bool = True,
     *,
     group: str = "",
-    common: bool = False,
     flag: str = "",
     short: str = "",
     value: str = "",
@@ -66,11 +65,11 @@ def setting(
     `doc` is one sentence that names the sentinel values; `unit` is what the number counts; `factor`
     is the group it belongs to, or None for measurement and bookkeeping; `meaning` says whether a
     training with another value would be another training. The rest is for people: `group` is the heading under
-    which the help lists the flag, `common` puts it first, `flag` names it on the command line where its own name is a
+    which the help lists the flag, `flag` names it on the command line where its own name is a
     word of Python, `short` is a second name such as `-o`, `value` stands for its value in the help, and `aliases` are
     other words for its values.
     """
-    about = {"doc": doc, "unit": unit, "factor": factor, "meaning": meaning, "group": group, "common": common}
+    about = {"doc": doc, "unit": unit, "factor": factor, "meaning": meaning, "group": group}
     return dataclasses.field(
         default=default, metadata={**about, "flag": flag, "short": short, "value": value, "aliases": aliases or {}}
     )
@@ -88,7 +87,6 @@ class Setting:
     factor: Factor | None
     meaning: bool
     group: str = ""
-    common: bool = False
     flag: str = ""
     """The name on the command line, without `--`."""
     short: str = ""
@@ -146,7 +144,6 @@ def _setting_of(field: dataclasses.Field[Any], annotation: Any) -> Setting:
         factor=field.metadata.get("factor"),
         meaning=field.metadata.get("meaning", True),
         group=field.metadata.get("group", ""),
-        common=field.metadata.get("common", False),
         flag=field.metadata.get("flag") or field.name,
         short=field.metadata.get("short", ""),
         value=field.metadata.get("value", ""),

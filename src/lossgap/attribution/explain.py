@@ -1,6 +1,6 @@
 """`explain`: from two runs and a budget to the division of their gap. What runs is known, and priced, before it runs.
 
-    prepared = prepare("shakespeare_char_cpu", "shakespeare_char", Asked(budget="20m", scale="auto"))
+    prepared = prepare("shakespeare_char_cpu", "shakespeare_char", ExplainOptions(budget="20m", scale="auto"))
     prepared.price                      # arms, seeds, minutes, the smallest contribution that can be resolved
     explanation = prepared.run(watch)   # trains what is not cached
 
@@ -10,7 +10,7 @@ The same command later is the same experiment, and goes on where it was stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from lossgap.attribution import budget as budgets
@@ -32,7 +32,7 @@ from lossgap.attribution.explanation import (
     Quantity,
     Scale,
 )
-from lossgap.attribution.factor import COORDINATES, Coordinates, Factor, FactorPlan, factors
+from lossgap.attribution.factor import COORDINATES, Factor, FactorPlan, factors
 from lossgap.attribution.foreign.runner import Runner
 from lossgap.attribution.gather import ArmOf, Gathered, Watch, gather
 from lossgap.attribution.local import LocalExecutor
@@ -44,10 +44,10 @@ from lossgap.attribution.trainer import Trainer
 from lossgap.comparison import Comparison, compare
 from lossgap.comparison.metric import NoMetric
 from lossgap.comparison.noise import noise
-from lossgap.comparison.verdict import MARGIN
 from lossgap.corpus.cache import cache_folder
 from lossgap.errors import ConfigError
 from lossgap.machine.device import resolve_device
+from lossgap.options import ExplainOptions
 from lossgap.runs.run import Run
 from lossgap.strangers import one_line
 
@@ -56,29 +56,15 @@ Executors = Callable[[Path, int], Executor]
 """(root, arms at a time) -> executor."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the user asks for beside the two runs; `factor` regroups settings: name -> settings."""
-
-    budget: str = "20m"
-    margin: float = MARGIN
-    coordinates: Coordinates = "iterations"
-    factor: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    scale: str = "1"
-    seed: int = 1
-    screen: bool = False
-    device: str = "auto"
-    workers: int = 0
-    """Arms at a time; 0 measures what is fastest."""
-    threads: int = 1
-    """Of each arm, where `workers` is given."""
+IDENTITY = ("budget", "margin", "coordinates", "scale", "seed", "screen", "workers", "threads")
+"""What was asked that makes an experiment another one."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
     """An experiment that is ready to run."""
 
-    asked: Asked
+    asked: ExplainOptions
     comparison: Comparison
     ends: Ends
     experiment: Experiment
@@ -169,7 +155,7 @@ def explain_root() -> Path:
 def prepare(
     control: Run | Path | str,
     test: Run | Path | str,
-    asked: Asked,
+    asked: ExplainOptions,
     *,
     sources: tuple[str, str] | None = None,
     root: Path | None = None,
@@ -186,15 +172,16 @@ def prepare(
         raise ConfigError("bad-choice", f"--coordinates={one_line(asked.coordinates)}: take {' or '.join(COORDINATES)}")
     comparison = compare(control, test, margin=asked.margin, sources=sources)
     pair = ends(comparison.control, comparison.test, own=runner is None)
-    device = resolve_device(asked.device).value
+    device = resolve_device(asked.arm_device).value
     root = explain_root() if root is None else root
+    regroup = asked.factor or {}
 
     def plan_at(scale: Scale) -> FactorPlan:
         first, second = (scales.scaled(config, scale) for config in (pair.control, pair.test))
         fixed = pair.fixed | (runner.fixed(first.to_dict()) if runner else {})
-        return factors(first, second, coordinates=asked.coordinates, regroup=asked.factor, fixed=fixed)
+        return factors(first, second, coordinates=asked.coordinates, regroup=regroup, fixed=fixed)
 
-    _check(plan_at(Scale()), asked.factor)
+    _check(plan_at(Scale()), regroup)
     trainer = Trainer(
         runner=runner,
         ends=pair,
@@ -216,8 +203,8 @@ def prepare(
         screen=asked.screen,
         one_seed=trainer.why_one_seed != "",
         root=root,
-        identity=asdict(asked)
-        | {"factor": {name: list(names) for name, names in asked.factor.items()}}
+        identity={name: getattr(asked, name) for name in IDENTITY}
+        | {"device": asked.arm_device, "factor": {name: list(names) for name, names in regroup.items()}}
         | {"runner": [*runner.command, runner.reader, str(runner.folder)] if runner else []},
     )
     experiment = pricing.choose(wanted)
@@ -241,7 +228,7 @@ def prepare(
     )
 
 
-def _forced(asked: Asked) -> Workers | None:
+def _forced(asked: ExplainOptions) -> Workers | None:
     """The workers that are asked for; None: the fastest. Raises ConfigError `bad-setting`."""
     from lossgap.training.numerics import MOST_THREADS  # loads torch, which reading and pricing need not
 

@@ -2,128 +2,82 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from lossgap import suggestion
 from lossgap.arguments import Given, build, parse_arguments
-from lossgap.cli.compare import load, parted
+from lossgap.cli.exit_codes import DONE, INTERRUPTED
+from lossgap.cli.help import help_text
+from lossgap.cli.runs_named import load_named
+from lossgap.cli.shown import check_places, command_line, show_results
 from lossgap.errors import ConfigError
-from lossgap.settings import setting
-from lossgap.strangers import one_line
+from lossgap.options import ExplainFlags, ExplainOptions
+from lossgap.settings import settings_of
 
 if TYPE_CHECKING:
     from lossgap.attribution.explain import Prepared
     from lossgap.attribution.explanation import Explanation, Scale
-    from lossgap.runs.run import Run
 
-USAGE = """usage: lossgap explain CONTROL TEST [--budget=20m] [--key=value ...]
+USAGE = "explain CONTROL TEST [--budget=20m] [--key=value ...]"
+ABOUT = """Trains mixtures of the two recipes and divides the gap (test minus control) among the factors in which \
+they differ, with intervals; the parts add up to the gap. What it would take is shown before anything runs. A run is a \
+run folder, a checkpoint, a log (PATH#2 for its second run), a figures file, a config file, a preset, or - for the \
+standard input.
 
-Trains mixtures of the two recipes and divides the gap (test minus control) among the factors in which they differ, with
-intervals; the parts add up to the gap. What it would take is shown before anything runs. A run is a run folder, a
-checkpoint, a log (PATH#2 for its second run), a figures file, a config file, a preset, or - for the standard input.
-
-  --budget=20m                seconds, minutes, hours (s, m, h, d), or 30runs, or 5e14flops
-  --margin=0.01               contributions within this count as none [nats per token]
-  --coordinates=iterations    or tokens: what is kept while batch or context is switched
-  --factor NAME=A,B           make one factor of these settings; may be given again
-  --screen                    first drop factors whose effect is surely within the margin
-  --scale=1                   the true scale; auto, or ITERATIONS:SHAPE (8:4) divides both ends
-  --seed=1                    the first of the seeds
-  --dry-run                   show the price, and stop
-  --yes                       start without asking; needed where there is no terminal
-Where it runs:
-  --executor=local            or ray (extra lossgap[ray]); --address=HOST:PORT joins a cluster
-  --workers=0 --threads=1     arms at a time and threads of each; 0 workers: the fastest, measured
-  --arm-device=auto           cpu, cuda, cuda:N, mps
-Somebody else's trainer:
-  --runner='python train.py config/x.py {overrides}'   its command; {out_dir} and {seed} are filled in
-  --reader=nanogpt            the format of its log
-  --seed-arg='--seed={seed}'  its seed flag, if it has one
-  --override-form='--{key}={value}'   how it takes a setting
-  --runner-folder=.           where it is started
-  --time-limit=SECONDS        of one arm
-What a log does not say, as in compare; RUN is control or test:
-  --config RUN=FILE, --set RUN.NAME=VALUE, --device RUN=NAME, --format [RUN=]NAME, --columns [RUN=]ROLE:NAME
-Output:
-  --json                      one JSON document (schema lossgap.explanation/1)
-  --html=FILE --png=FILE      one self-contained page; its waterfall
 Trained arms are kept in the cache: the same command goes on where it was stopped."""
+EXAMPLES = (
+    "explain shakespeare_char_cpu shakespeare_char --scale=auto --dry-run",
+    "explain small.py large.py --budget=1h --html=page.html",
+    "explain a.py b.py --runner='python train.py {overrides}' --seed-arg='--seed={seed}'",
+)
 
 
 OF_A_RUNNER = ("reader", "seed_arg", "override_form", "runner_folder", "time_limit")
-"""Flags that speak of another trainer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Flags of `lossgap explain` that are given once."""
-
-    budget: str = setting("20m", "what it may cost")
-    margin: float = setting(0.01, "contributions within this count as none", "nats per token")
-    coordinates: Literal["iterations", "tokens"] = setting("iterations", "what is kept while others are switched")
-    screen: bool = setting(False, "drop factors within the margin first")
-    scale: str = setting("1", "divide both ends")
-    seed: int = setting(1, "the first seed")
-    dry_run: bool = setting(False, "show the price, and stop")
-    yes: bool = setting(False, "start without asking")
-    executor: Literal["local", "ray"] = setting("local", "where arms run")
-    address: str = setting("", "Ray cluster to join")
-    workers: int = setting(0, "arms at a time; 0 measures", "arms")
-    threads: int = setting(1, "threads of each arm", "threads")
-    arm_device: str = setting("auto", "device of the arms")
-    runner: str = setting("", "another trainer's command")
-    reader: str = setting("nanogpt", "format of its log")
-    seed_arg: str = setting("", "its seed flag")
-    override_form: str = setting("--{key}={value}", "how it takes a setting")
-    runner_folder: str = setting(".", "where it is started")
-    time_limit: float | None = setting(None, "of one of its arms", "seconds")
-    json: bool = setting(False, "one JSON document")
-    html: str = setting("", "write a page to this file")
-    png: str = setting("", "write the waterfall to this file")
+"""Flags that say something only of another trainer."""
+LEFT_OUT = ("budget", "scale", "html", "png", "json", "full", "dry_run")
+"""What a repeated command is given anew, or does without."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Explain. Raises LossgapError for what the user can mend."""
-    said, rest = parted(argv)
-    regroup, rest = _factors(rest)
-    given = parse_arguments(rest, Options)
+    given = parse_arguments(argv, ExplainFlags)
     if given.help:
-        print(USAGE)
-        return 0
-    options = build(Options, given)
-    _check_flags(given, options)
+        print(help_text(USAGE, ABOUT, ExplainFlags, EXAMPLES))
+        return DONE
+    flags = build(ExplainFlags, given)
+    _check_flags(given, flags)
+    check_places(flags)
     if len(given.positionals) > 2:
         raise ConfigError(
             "too-many-arguments",
             f"{len(given.positionals)} runs; explain takes a control and a test: lossgap explain CONTROL TEST",
         )
-    runs = load(given, said, "explain")
-    prepared = _prepare(given, runs, options, regroup)
-    if not _wanted(prepared, options):
-        return 0
+    prepared = _prepare(given, flags)
+    if not _wanted(prepared, flags, command_line("explain", argv)):
+        return DONE
     try:
         explanation = _run(prepared)
     except KeyboardInterrupt:
         print("lossgap: stopped before any seed was complete; the same command goes on from here", file=sys.stderr)
-        return 130
-    _render(replace(explanation, command=_repeated(argv, explanation.scale)), options)
-    return 0 if explanation.complete else 130
+        return INTERRUPTED
+    explanation = replace(explanation, command=_repeated(given, explanation.scale))
+    show_results([explanation], flags, command_line("explain", argv))
+    return DONE if explanation.complete else INTERRUPTED
 
 
-def _check_flags(given: Given, options: Options) -> None:
+def _check_flags(given: Given, flags: ExplainFlags) -> None:
     """Each flag says something. Raises ConfigError `flag-without-effect`; `runner-bad-command` for an empty command."""
     from lossgap.attribution.foreign.command import split
 
     if "runner" in given.values:
-        split(options.runner)
+        split(flags.runner or "")
     for needed, there, names in (
-        ("--runner", bool(options.runner), OF_A_RUNNER),
-        ("--executor=ray", options.executor == "ray", ("address",)),
-        ("--workers", bool(options.workers), ("threads",)),
+        ("--runner", flags.runner is not None, OF_A_RUNNER),
+        ("--executor=ray", flags.executor == "ray", ("address",)),
+        ("--workers", bool(flags.workers), ("threads",)),
     ):
         lost = next((name for name in names if name in given.values and not there), None)
         if lost is not None:
@@ -133,75 +87,33 @@ def _check_flags(given: Given, options: Options) -> None:
             )
 
 
-def _repeated(argv: Sequence[str], scale: Scale) -> str:
+def _repeated(given: Given, scale: Scale) -> str:
     """The command without its budget and its files, at the scale that it came to: `auto` is another one elsewhere."""
-    left_out = ("--budget", "--scale", "--html", "--png", "--json")
-    words = [word for word in argv if word.partition("=")[0] not in left_out]
+    kept = {name: value for name, value in given.values.items() if name not in LEFT_OUT}
     if not scale.true:
-        words.append(f"--scale={scale.iterations}:{scale.shape}")
-    return shlex.join(["lossgap", "explain", *words])
+        kept["scale"] = f"{scale.iterations}:{scale.shape}"
+    return suggestion.explain(given.positionals[0], given.positionals[1], **kept)
 
 
-def _factors(argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """`--factor NAME=A,B`, and the arguments that are left. Raises ConfigError `bad-factor`."""
-    found: dict[str, list[str]] = {}
-    rest: list[str] = []
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if word != "--factor" and not word.startswith("--factor="):
-            rest.append(word)
-            continue
-        text = word.partition("=")[2] if "=" in word else (words.pop(0) if words else "")
-        name, equals, names = text.partition("=")
-        if not equals or not names or name in found:
-            raise ConfigError(
-                "bad-factor",
-                f"--factor {one_line(text, 60)}: write --factor NAME=A,B, each name once, e.g. --factor d=dropout",
-            )
-        found[name] = [item.strip() for item in names.split(",")]
-    return found, rest
-
-
-def _prepare(given: Given, runs: Sequence[Run], options: Options, regroup: dict[str, list[str]]) -> Prepared:
+def _prepare(given: Given, flags: ExplainFlags) -> Prepared:
     from lossgap.api import prepare_explanation
 
+    control, test = load_named(given.positionals, flags, "explain")
+    sources = (given.positionals[0], given.positionals[1])
     return prepare_explanation(
-        runs[0],
-        runs[1],
-        sources=(given.positionals[0], given.positionals[1]),
-        budget=options.budget,
-        margin=options.margin,
-        coordinates=options.coordinates,
-        factor=regroup,
-        screen=options.screen,
-        scale=options.scale,
-        seed=options.seed,
-        executor=options.executor,
-        address=options.address,
-        workers=options.workers,
-        threads=options.threads,
-        device=options.arm_device,
-        runner=options.runner,
-        reader=options.reader,
-        seed_arg=options.seed_arg,
-        override_form=options.override_form,
-        runner_folder=options.runner_folder,
-        time_limit=options.time_limit,
+        control, test, sources=sources, **{name: getattr(flags, name) for name in settings_of(ExplainOptions)}
     )
 
 
-def _wanted(prepared: Prepared, options: Options) -> bool:
+def _wanted(prepared: Prepared, flags: ExplainFlags, command: str) -> bool:
     """Show the price; whether to go on."""
-    from lossgap.report import explanation_text
-    from lossgap.report.terminal import Terminal
-
-    explanation_text.show_price(
-        prepared.price, Terminal(stderr=options.json, width=None if sys.stdout.isatty() else 100)
-    )
-    if options.dry_run:
+    if flags.dry_run and flags.json:
+        show_results([prepared.price], flags, command)
+    else:
+        _show_price(prepared, flags)
+    if flags.dry_run:
         return False
-    if options.yes or prepared.price.cached == prepared.price.arms:
+    if flags.yes or prepared.price.cached == prepared.price.arms:
         return True
     if not sys.stdin.isatty():
         raise ConfigError(
@@ -220,23 +132,9 @@ def _run(prepared: Prepared) -> Explanation:
         return prepared.run(progress.ended)
 
 
-def _render(explanation: Explanation, options: Options) -> None:
-    if options.json:
-        from lossgap.report import explanation_document
+def _show_price(prepared: Prepared, flags: ExplainFlags) -> None:
+    """On standard error where standard output is for the document."""
+    from lossgap.report import explanation_text
+    from lossgap.report.terminal import Terminal
 
-        print(explanation_document.text(explanation))
-    else:
-        from lossgap.report import explanation_text
-        from lossgap.report.terminal import Terminal
-
-        explanation_text.show(explanation, Terminal() if sys.stdout.isatty() else Terminal(width=100))
-    if options.html:
-        from lossgap.report import explanation_page
-
-        explanation_page.write(explanation, Path(options.html))
-        print(f"page: {options.html}", file=sys.stderr)
-    if options.png:
-        from lossgap.report import explanation_page
-
-        explanation_page.write_png(explanation, Path(options.png))
-        print(f"chart: {options.png}", file=sys.stderr)
+    explanation_text.show_price(prepared.price, Terminal(stderr=flags.json, width=None if sys.stdout.isatty() else 100))

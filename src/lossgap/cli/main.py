@@ -1,17 +1,15 @@
-"""`lossgap`: finds the command, and turns what went wrong into one line and an exit code.
-
-Exit codes: 0 done; 1 error or bad input; 2 a stated threshold exceeded; 3 a threshold asked for that cannot be judged;
-128 + N stopped by signal N.
-"""
+"""`lossgap`: finds the command, and turns what went wrong into one line and an exit code (`exit_codes.py`)."""
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
+from lossgap.cli.exit_codes import DONE, ERROR, INTERRUPTED, MEANING
 from lossgap.errors import ConfigError, LossgapError, LossgapWarning
 from lossgap.settings import did_you_mean
 from lossgap.strangers import guarded, visible
@@ -24,11 +22,24 @@ COMMANDS = {
     "compare": "what differs between two runs, how big the gap is, and which causes the evidence supports",
     "explain": "divide the gap between two runs among its causes, by controlled experiments",
     "record": "a stretch of a training as a bundle, to be repeated on another machine",
-    "replay": "repeat a recorded stretch here, and tell the hardware and its numerics from everything else",
+    "replay": "repeat a recorded stretch here, and separate hardware and numerics from every other cause",
     "canary": "this device's kernels at a run's shapes against float64, in seconds",
     "runs": "list the runs in a folder",
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }
+
+
+MEANT = {
+    "version": "write lossgap --version",
+    "resume": "write lossgap train --init_from=resume --out_dir=FOLDER",
+    "continue": "write lossgap train --init_from=resume --out_dir=FOLDER",
+    "generate": "write lossgap sample RUN",
+    "eval": "write lossgap train --init_from=resume --out_dir=FOLDER --eval_only",
+    "diff": "write lossgap compare CONTROL TEST",
+    "list": "write lossgap runs",
+    "ls": "write lossgap runs",
+}
+"""Words that people type for something that lossgap has under another name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,22 +60,22 @@ def _run(argv: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return ERROR
     except KeyboardInterrupt:
-        print("lossgap: stopped at once", file=sys.stderr)
-        return 130
+        print("lossgap: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_help())
-        return 0
+        return DONE
     if argv[0] in ("-V", "--version"):
         print(f"lossgap {__version__}")
-        return 0
+        return DONE
     name, *rest = argv
     if name not in COMMANDS:
-        advice = did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+        advice = MEANT.get(name.lower()) or did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
         raise ConfigError("unknown-command", f"{name[:60]!r} is no command of lossgap; {advice}")
     code: int = import_module(f"lossgap.cli.{name}").main(rest)
     return code
@@ -80,8 +91,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "lossgap COMMAND --help tells more. Exit codes: 0 done, 1 error or bad input,",
-            "2 a stated threshold exceeded, 3 a threshold asked for that cannot be judged.",
+            *textwrap.wrap(f"lossgap COMMAND --help says more. {MEANING}", 80),
         ]
     )
 

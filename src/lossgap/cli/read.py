@@ -5,92 +5,59 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 
+from lossgap.api import load_runs
 from lossgap.arguments import build, parse_arguments
+from lossgap.cli.help import help_text
 from lossgap.errors import ConfigError
-from lossgap.report.read_document import SCHEMA, document
+from lossgap.options import ReadFlags, ReadOptions
+from lossgap.report.read_document import document
 from lossgap.report.terminal import Terminal
 from lossgap.runs.metric_summary import MetricPoint, metric_summaries
 from lossgap.runs.readers.detect import FORMATS
-from lossgap.runs.readers.source import load_runs
 from lossgap.runs.reading import Reading
 from lossgap.runs.run import Run
-from lossgap.settings import setting
+from lossgap.settings import settings_of
 from lossgap.strangers import LAYOUT, one_line, visible
 
 SHOWN_NOTES = 20
 
-USAGE = f"""usage: lossgap read RUN [--key=value ...]
-
-Shows what a run contains: its format, settings, metrics with their ranges, what was inferred, and how many
-lines were not understood. RUN is a run folder, a checkpoint, a log (PATH#2 for its second run), a figures file,
+USAGE = "read RUN [--key=value ...]"
+ABOUT = f"""Shows what a run contains: its format, settings, metrics with their ranges, what was inferred, and how \
+many lines were not understood. RUN is a run folder, a checkpoint, a log (PATH#2 for its second run), a figures file, \
 a config file, a preset, or - for the standard input.
 
-  --format=NAME          read it as NAME: {", ".join(FORMATS)}
-  --config=FILE          settings that the log does not say, from a config file or preset
-  --set=NAME=VALUE,...   settings, given here
-  --device=TEXT          the hardware
-  --columns=ROLE:NAME,.. columns of a table, e.g. iter:step,val_loss:eval/loss
-  --max_iter_rows=N      iteration rows kept; more are thinned to equal blocks (default 2,000,000)
-  --json                 one JSON document (schema {SCHEMA})"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Flags of `lossgap read`."""
-
-    format: str = setting("", "the format; empty is detected")
-    config: str = setting("", "config file or preset with settings that the log does not say")
-    set: str = setting("", "settings as name=value, comma separated")
-    device: str = setting("", "the hardware, in words")
-    columns: str = setting("", "columns of a table as role:name, comma separated")
-    max_iter_rows: int = setting(2_000_000, "iteration rows kept; more are thinned", "rows")
-    json: bool = setting(False, "one JSON document instead of tables")
+Formats: {", ".join(FORMATS)}"""
+EXAMPLES = (
+    "read train.log",
+    "read results.csv --columns=iter:step,val_loss:eval/loss",
+    "read another.log --set=block_size=64,batch_size=12 --json",
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Show one run, or every run of a log. Raises SourceError, ConfigError, CheckpointError."""
-    given = parse_arguments(argv, Options)
+    given = parse_arguments(argv, ReadFlags)
     if given.help:
-        print(USAGE)
+        print(help_text(USAGE, ABOUT, ReadFlags, EXAMPLES))
         return 0
-    options = build(Options, given)
+    flags = build(ReadFlags, given)
     if len(given.positionals) != 1:
         raise ConfigError("too-many-arguments", f"lossgap read takes one RUN, {len(given.positionals)} were given")
-    if options.max_iter_rows < 1000:
-        raise ConfigError("bad-setting", f"--max_iter_rows={options.max_iter_rows}: must be at least 1000")
-    runs = load_runs(
-        given.positionals[0],
-        format=options.format or None,
-        config=options.config or None,
-        set=[part for part in options.set.split(",") if part.strip()],
-        device=options.device or None,
-        columns=parse_columns(options.columns),
-        max_iter_rows=options.max_iter_rows,
-    )
-    if options.json:
+    if flags.max_iter_rows < 1000:
+        raise ConfigError("bad-setting", f"--max_iter_rows={flags.max_iter_rows}: must be at least 1000")
+    wanted = {name: getattr(flags, name) for name in settings_of(ReadOptions)}
+    settings = [part for text in flags.set for part in text.split(",") if part.strip()]
+    runs = load_runs(given.positionals[0], **{**wanted, "set": settings})
+    if flags.json:
         print(json.dumps(document(Reading(source=given.positionals[0], runs=tuple(runs))), allow_nan=False))
     else:
         console = Terminal()
         for run in runs:
             _show(console, run, len(runs))
     return 0
-
-
-def parse_columns(text: str) -> dict[str, str]:
-    """`iter:step,val_loss:eval/loss` as a mapping. Raises ConfigError `bad-columns`."""
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        role, colon, name = part.partition(":")
-        if not colon or not name:
-            raise ConfigError("bad-columns", f"--columns={one_line(text)}: write role:name, e.g. iter:step")
-        found[role.strip()] = name.strip()
-    return found
 
 
 # ---------------------------------------------------------------------------------------------

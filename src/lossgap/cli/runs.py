@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from lossgap import suggestion
+from lossgap.api import LAPTOP, list_runs
 from lossgap.arguments import build, parse_arguments
+from lossgap.cli.help import help_text
 from lossgap.errors import ConfigError
+from lossgap.options import RunsFlags
 from lossgap.report.runs_document import document
 from lossgap.report.terminal import Terminal
-from lossgap.runs.listing import RunSummary, listing
-from lossgap.settings import setting
+from lossgap.runs.listing import RunSummary
 from lossgap.strangers import shown, visible
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Flags of `lossgap runs`."""
-
-    json: bool = setting(False, "one JSON document instead of a table")
+USAGE = "runs [DIR] [--json]"
+ABOUT = "Lists the run folders in DIR (default: .), up to three levels deep."
+EXAMPLES = ("runs", "runs experiments", "runs --json")
 
 
 def main(argv: Sequence[str]) -> int:
     """List the runs below a folder (default: the current one), three levels deep."""
-    given = parse_arguments(argv, Options)
+    given = parse_arguments(argv, RunsFlags)
     if given.help:
-        print(
-            "usage: lossgap runs [DIR] [--json]\n\nLists the run folders in DIR (default: .), up to three levels deep."
-        )
+        print(help_text(USAGE, ABOUT, RunsFlags, EXAMPLES))
         return 0
-    options = build(Options, given)
+    options = build(RunsFlags, given)
     if len(given.positionals) > 1:
         raise ConfigError("too-many-arguments", f"lossgap runs takes one folder, {len(given.positionals)} were given")
     folder = Path(given.positionals[0] if given.positionals else ".")
-    listed = listing(folder)
+    listed = list_runs(folder)
     found = listed.runs
     if options.json:
         print(json.dumps(document(listed), allow_nan=False))
     elif not found:
-        print(f"no runs in {shown(folder)}; `lossgap train shakespeare_char_cpu --out_dir=DIR` makes one")
+        print(f"no runs in {shown(folder)}; `{suggestion.train(LAPTOP)}` makes one")
     else:
         Terminal().print(_table(found))
     return 0

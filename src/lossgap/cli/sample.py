@@ -10,104 +10,79 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lossgap.arguments import build, parse_arguments
-from lossgap.errors import ConfigError, warn
-from lossgap.settings import setting, settings_of
-from lossgap.strangers import LAYOUT, short, unguarded, visible
+from lossgap.cli.help import help_text
+from lossgap.errors import warn
+from lossgap.options import SampleFlags, SampleOptions
+from lossgap.settings import settings_of
+from lossgap.strangers import LAYOUT, unguarded, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lossgap.sampling import Sampler
+    from lossgap.sampling import Sampler, Sampling
 
 RULE = "---------------"
 """What nanoGPT prints after each text."""
 
+OUT_DIR = "out"
+"""nanoGPT's run folder, where none is named."""
 COLUMN = 40
 """Characters that a run needs for a column of its own."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Flags of `lossgap sample`: nanoGPT's, and `--json`."""
-
-    start: str = setting("\n", "the prompt, or FILE:PATH of a UTF-8 file that holds it")
-    num_samples: int = setting(10, "texts per run", "texts")
-    max_new_tokens: int = setting(500, "length of a text after the prompt", "tokens")
-    temperature: float = setting(0.8, "divides the logits: below 1 less random, above 1 more")
-    top_k: int | None = setting(200, "how many of the likeliest tokens take part in a draw; None is all", "tokens")
-    seed: int = setting(1337, "key of the draws")
-    out_dir: str = setting("out", "the run, where none is named otherwise")
-    device: str = setting("auto", "cpu, cuda, cuda:N, mps; auto is the first of cuda, mps, cpu")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "auto is float32 on CPU and MPS, on CUDA bfloat16 or else float16"
-    )
-    compile: bool = setting(False, "accepted for nanoGPT's sake; without effect, there as here")
-    init_from: Literal["resume", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"] = setting(
-        "resume", "resume is a run, gpt2* one of OpenAI's models (extra hf)"
-    )
-    json: bool = setting(False, "one JSON document instead of texts")
+USAGE = "sample [RUN ...] [--key=value ...]"
+ABOUT = """RUN is a run folder (its newest checkpoint) or a checkpoint file, ours or nanoGPT's ckpt.pt. Several runs \
+stand side by side where the terminal is wide enough."""
+EXAMPLES = (
+    "sample out-shakespeare-char-cpu --num_samples=1",
+    'sample small large --start="To be" --max_new_tokens=200',
+    "sample --init_from=gpt2 --start=Hello",
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Print texts; raises LossgapError for what the user can mend."""
-    given = parse_arguments(argv, Options)
+    given = parse_arguments(argv, SampleFlags)
     if given.help:
-        print(help_text())
+        print(help_text(USAGE, ABOUT, SampleFlags, EXAMPLES))
         return 0
-    options = build(Options, given)
-    if options.compile:
+    flags = build(SampleFlags, given)
+    if flags.compile:
         why = "nanoGPT's generate() runs the uncompiled model too; the text is the same without the flag"
         warn("sample-compile", f"compile=True has no effect on sampling: {why}")
-    named = [*given.positionals, *([options.out_dir] if "out_dir" in given.values else [])]
-    if options.init_from != "resume" and named:
-        raise ConfigError(
-            "two-models",
-            f"init_from={options.init_from} and the run {short(named[0])} are both named; leave one of them out",
-        )
-    return _sample(options, named or [options.out_dir])
+    from lossgap.api import prepare_samples
+
+    named = [*given.positionals, *([flags.out_dir] if flags.out_dir else [])]
+    runs = named or ([OUT_DIR] if flags.init_from == "resume" else [])
+    _show(flags, prepare_samples(*runs, **{name: getattr(flags, name) for name in settings_of(SampleOptions)}))
+    return 0
 
 
-def _sample(options: Options, runs: Sequence[str]) -> int:
-    from lossgap.sampling import Sampler, read_prompt
-
-    prompt = read_prompt(options.start)
-    seed, device, dtype = options.seed, options.device, options.dtype
-    if options.init_from != "resume":
-        samplers = [Sampler.pretrained(options.init_from, seed=seed, device=device, dtype=dtype)]
-    else:
-        samplers = [Sampler.open(run, seed=seed, device=device, dtype=dtype) for run in runs]
+def _show(flags: SampleFlags, sampling: Sampling) -> None:
+    """The texts as they are drawn; with `--json`, the document of all of them."""
+    samplers = sampling.samplers
     for sampler in samplers:
         print(f"lossgap: {sampler.describe()}", file=sys.stderr, flush=True)
-    texts = [
-        sampler.texts(prompt, options.num_samples, options.max_new_tokens, options.temperature, options.top_k)
-        for sampler in samplers
-    ]
-    if options.json:
-        _print_document(options, prompt, samplers, texts)
+    if flags.json:
+        from lossgap.report.samples_document import document
+
+        found = [
+            (samples, str(sampler.device), sampler.dtype)
+            for sampler, samples in zip(samplers, sampling.samples(), strict=True)
+        ]
+        print(json.dumps(document(dataclasses.asdict(flags), found), allow_nan=False))
     elif len(samplers) > 1 and _terminal_width() >= COLUMN * len(samplers):
-        _print_columns(samplers, texts)
+        _print_columns(samplers, sampling.texts())
     else:
-        for sampler, own in zip(samplers, texts, strict=True):
+        for sampler, own in zip(samplers, sampling.texts(), strict=True):
             if len(samplers) > 1:
                 print(f"=== {_heading(sampler)} ===")
             for text in own:
                 _print(text)
                 print(RULE, flush=True)
-    return 0
-
-
-def _print_document(options: Options, prompt: str, samplers: Sequence[Sampler], texts: Sequence[Iterator[str]]) -> None:
-    from lossgap.report.samples_document import document
-
-    found = [
-        (sampler.samples(prompt, tuple(own)), str(sampler.device), sampler.dtype)
-        for sampler, own in zip(samplers, texts, strict=True)
-    ]
-    print(json.dumps(document(dataclasses.asdict(options), found), allow_nan=False))
 
 
 def _print_columns(samplers: Sequence[Sampler], texts: Sequence[Iterator[str]]) -> None:
@@ -143,18 +118,3 @@ def _print(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     shown = visible(text, LAYOUT) if sys.stdout.isatty() else text
     print(shown.encode(encoding, "backslashreplace").decode(encoding), file=unguarded(sys.stdout))
-
-
-def help_text() -> str:
-    """Usage and every flag with its default, unit and meaning."""
-    lines = [
-        "usage: lossgap sample [RUN ...] [--key=value ...]",
-        "",
-        "RUN is a run folder (its newest checkpoint) or a checkpoint file, ours or nanoGPT's ckpt.pt.",
-        "Several runs stand side by side where the terminal is wide enough.",
-        "",
-    ]
-    for item in settings_of(Options).values():
-        unit = f" [{item.unit}]" if item.unit else ""
-        lines.append(f"  --{item.name}={short(item.default)}  {item.doc}{unit}")
-    return "\n".join(lines)

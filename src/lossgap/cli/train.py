@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from lossgap.arguments import Given
-from lossgap.config import describe
+from lossgap.arguments import Given, asks_for_help, build, parse_arguments, parted
+from lossgap.cli.exit_codes import DONE, SIGNAL
+from lossgap.cli.help import OUTPUT, help_text
+from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
+from lossgap.options import TrainFlags
 from lossgap.presets import describe_presets
 from lossgap.report.train_document import document
-from lossgap.strangers import short
 
 if TYPE_CHECKING:
     from lossgap.training.progress import Progress
@@ -22,19 +24,19 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Train; the last line on standard output is `final: train loss X, val loss Y`, or with `--json` the document."""
-    as_json = "--json" in argv
-    given = _given([argument for argument in argv if argument != "--json"])
-    if given.help:
-        print(help_text())
-        return 0
-    from lossgap.api import certify
+    own, rest = parted(argv, TrainFlags)
+    if asks_for_help(argv):
+        print(train_help())
+        return DONE
+    as_json = build(TrainFlags, parse_arguments(own, TrainFlags)).json
+    given = _given(rest)
+    from lossgap.api import train_given
     from lossgap.training.loop import Interrupted
-    from lossgap.training.train import train_given
 
     try:
-        outcome = train_given(given, progress_on(sys.stderr if as_json else sys.stdout), certify)
+        outcome = train_given(given, progress_on(sys.stderr if as_json else sys.stdout))
     except Interrupted as stopped:
-        return 128 + stopped.number
+        return SIGNAL + stopped.number
     if int(os.environ.get("RANK", 0)) == 0:
         _render(outcome, as_json)
     return 0
@@ -74,20 +76,44 @@ def final_line(train_loss: float, val_loss: float) -> str:
     return f"final: train loss {train_loss:.4f}, val loss {val_loss:.4f}"
 
 
-def help_text() -> str:
+# ---------------------------------------------------------------------------------------------
+# Help
+
+COMMON = "Common"
+HEADINGS: dict[str, tuple[str, ...]] = {
+    COMMON: (
+        *("out_dir", "dataset", "batch_size", "block_size", "n_layer", "n_head", "n_embd", "dropout", "learning_rate"),
+        *("max_iters", "device", "dtype", "compile", "seed", "resume", "overwrite"),
+    ),
+    "Data, batch and model": ("gradient_accumulation_steps", "bias"),
+    "Evaluation and log": ("eval_interval", "log_interval", "eval_iters", "eval_only", "eval_mode", "final_eval"),
+    "Optimizer and schedule": (
+        *("weight_decay", "beta1", "beta2", "grad_clip", "decay_lr", "warmup_iters", "lr_decay_iters", "min_lr"),
+    ),
+    "Checkpoints": ("always_save_checkpoint", "init_from", "checkpoint_at", "checkpoint_seconds"),
+    "Machine and numerics": ("backend", "tf32", "deterministic", "attention", "adamw", "threads", "canary"),
+    "Random numbers": ("rng", "dropout_rng"),
+    "Trackers": ("wandb_log", "wandb_project", "wandb_run_name", "tensorboard_log", "mlflow_log"),
+}
+"""The settings of a training by topic, the common ones first."""
+USAGE = "train [CONFIG ...] [--key=value ...]"
+ABOUT = """CONFIG is a nanoGPT config file (parsed, never executed) or a preset; all are applied left to right, and \
+the later value wins. The defaults are nanoGPT's.
+
+Presets:
+"""
+EXAMPLES = (
+    "train shakespeare_char_cpu",
+    "train config/train_shakespeare_char.py --device=cuda --out_dir=out-gpu",
+    "train --init_from=resume --out_dir=out-shakespeare-char-cpu --max_iters=5000",
+)
+
+
+def train_help() -> str:
     """Usage, presets, and every setting with its default, unit and meaning."""
-    lines = [
-        "usage: lossgap train [CONFIG ...] [--key=value ...]",
-        "",
-        "CONFIG is a nanoGPT config file (parsed, never executed) or a preset; all are applied left to right.",
-        "",
-        "presets:",
-        *(f"  {name:<22} {text}" for name, text in describe_presets().items()),
-        "",
-        "settings:",
-    ]
-    for item in describe():
-        unit = f" [{item.unit}]" if item.unit else ""
-        lines.append(f"  --{item.name}={short(item.default)}  {item.doc}{unit}")
-    lines += ["", "--json prints one document at the end; progress then goes to standard error."]
-    return "\n".join(lines)
+    presets = "\n".join(f"  {name}: {text}" for name, text in describe_presets().items())
+    topics = {name: heading for heading, names in HEADINGS.items() for name in names}
+    order = tuple(HEADINGS)
+    return help_text(
+        USAGE, ABOUT + presets, (TrainConfig, TrainFlags), EXAMPLES, lambda item: topics.get(item.name, OUTPUT), order
+    )

@@ -19,11 +19,10 @@ from lossgap.comparison.alignment import Alignment
 from lossgap.comparison.metric import NoMetric
 from lossgap.comparison.noise import Noise
 from lossgap.comparison.power import runs_to_decide
+from lossgap.options import MARGIN as MARGIN
 
 Word = Literal["different", "equivalent", "inconclusive", "not-comparable"]
 WORDS: tuple[Word, ...] = ("different", "equivalent", "inconclusive", "not-comparable")
-MARGIN = 0.01
-"""Nats per token; gaps within it count as none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lossgap.comparison.comparison import Step as Next
-from lossgap.comparison.verdict import MARGIN, Word
+from lossgap.comparison.verdict import Word
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
+from lossgap.options import MARGIN, ReplayOptions
 from lossgap.parity import next_step
 from lossgap.parity.bundle import Bundle
 from lossgap.parity.bundle_file import read_bundle
@@ -44,24 +44,7 @@ DIRECTIONS: dict[Shape, Any] = {"at the start": "forward", "first update": None,
 MOST_TWINS = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """How to replay. None and `auto` take the recording's choice where this device has it."""
-
-    device: str = "auto"
-    dtype: str = "auto"
-    compile: bool | None = None
-    attention: str = "auto"
-    adamw: str = "auto"
-    threads: int = 0
-    tf32: bool | None = None
-    iters: int = 0
-    """How many of the recorded iterations; 0 is all."""
-    twins: int = FEWEST_TWINS
-    margin: float = MARGIN
-
-
-def replay(source: str | Path, asked: Asked, *, say: Say = lambda line: None) -> Replay:
+def replay(source: str | Path, asked: ReplayOptions, *, say: Say = lambda line: None) -> Replay:
     """Replay the bundle `source`. `say` is told, in a line, what takes its time.
 
     Raises BundleError as `read_bundle`, ConfigError (`bad-setting`, `bad-choice`), MachineError.
@@ -71,7 +54,7 @@ def replay(source: str | Path, asked: Asked, *, say: Say = lambda line: None) ->
     return _Replaying(str(source), bundle[0], bundle[1], asked, say).run()
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: ReplayOptions) -> None:
     if not FEWEST_TWINS <= asked.twins <= MOST_TWINS:
         raise ConfigError(
             "bad-setting",
@@ -103,7 +86,7 @@ def _shortened(bundle: Bundle, iters: int) -> tuple[Bundle, int]:
     return shorter, recorded
 
 
-def numerics_here(bundle: Bundle, asked: Asked) -> tuple[Numerics, list[Departure]]:
+def numerics_here(bundle: Bundle, asked: ReplayOptions) -> tuple[Numerics, list[Departure]]:
     """The numerics of the replay, and what could not be as asked. Raises ConfigError, MachineError."""
     before = bundle.numerics
     device = resolve_device(asked.device).value
@@ -125,7 +108,7 @@ def numerics_here(bundle: Bundle, asked: Asked) -> tuple[Numerics, list[Departur
 
 
 class _Replaying:
-    def __init__(self, source: str, bundle: Bundle, recorded_iterations: int, asked: Asked, say: Say) -> None:
+    def __init__(self, source: str, bundle: Bundle, recorded_iterations: int, asked: ReplayOptions, say: Say) -> None:
         self.source, self.bundle, self.asked, self.say = source, bundle, asked, say
         self.recorded_iterations = recorded_iterations
         self.numerics, self.departures = numerics_here(bundle, asked)
@@ -144,6 +127,7 @@ class _Replaying:
             reasons=reasons,
             settle=settle,
             margin=self.asked.margin,
+            fail_on_difference=self.asked.fail_on_difference,
             steps=steps,
             trajectory=parts,
             hardware_bound=hardware_bound(verdict, parts),

@@ -83,6 +83,8 @@ class Replay:
     seconds: float
     beyond: Step
     """What would tell of iterations that were not recorded, and its price."""
+    fail_on_difference: bool = False
+    """The verdict was made a condition: `exit_code` says whether it is met."""
 
     @property
     def last(self) -> int:
@@ -132,5 +134,5 @@ class Replay:
 
     @property
     def exit_code(self) -> int:
-        """0 equivalent, 2 different, 3 what cannot be judged."""
-        return {"equivalent": 0, "different": 2}.get(self.verdict, 3)
+        """0; with `fail_on_difference`: 2 for a replay that is different, 3 for one that cannot be judged."""
+        return {"equivalent": 0, "different": 2}.get(self.verdict, 3) if self.fail_on_difference else 0
