@@ -219,7 +219,7 @@ def test_the_factors() -> None:
         ({"out_dir": ""}, "bad-setting", "empty"),
         ({"dataset": ""}, "bad-setting", "empty"),
         ({"out_dir": "a\0b"}, "bad-setting", "NUL"),
-        ({"device": "gpu"}, "bad-choice", "take cuda or auto"),
+        ({"device": "gpu:1"}, "bad-choice", "take cuda, cpu or auto"),
         ({"device": "cuda:x"}, "bad-choice", "cuda:N"),
         ({"dtype": "float23"}, "bad-choice", "did you mean float32"),
         ({"backend": "nicl"}, "bad-choice", "did you mean nccl?"),
@@ -400,3 +400,18 @@ def test_any_mapping_gives_a_config_or_one_clear_line(values: dict[str, Any]) ->
 def test_no_torch() -> None:
     code = "import lossgap.config_file, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "meant"),
+    [
+        ("dtype", "fp16", "float16"),
+        ("dtype", "half", "float16"),
+        ("dtype", "bf16", "bfloat16"),
+        ("dtype", "torch.float32", "float32"),
+        ("device", "gpu", "cuda"),
+        ("device", "GPU", "cuda"),
+    ],
+)
+def test_other_words_for_dtypes_and_devices(name: str, said: str, meant: str) -> None:
+    assert getattr(TrainConfig.from_dict({name: said}), name) == meant

@@ -18,9 +18,9 @@ import nanogpt_reference as reference
 import pytest
 import torch
 
+from lossgap.api import sample
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.machine.probe import cpu_name
-from lossgap.sampling import sample
 from lossgap.training import checkpoint
 from lossgap.training.draws import NanoGPTDraws
 
@@ -247,7 +247,7 @@ def test_live_each_resumes_the_others_checkpoint_with_one_log(workspace: Path) -
 def test_samples_are_nanogpts() -> None:
     texts = golden("nanogpt_samples.json")["texts"]
     assert [len(text) for text in texts] == [301, 301, 301]
-    [found] = sample([TINY_CHECKPOINT], num_samples=3, max_new_tokens=300, device="cpu")
+    [found] = sample(TINY_CHECKPOINT, num_samples=3, max_new_tokens=300, device="cpu")
     assert list(found.texts) == texts
 
 

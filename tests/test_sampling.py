@@ -18,12 +18,13 @@ import torch
 
 import lossgap
 from lossgap import random
+from lossgap.api import sample
 from lossgap.cli.main import main
 from lossgap.cli.sample import RULE
 from lossgap.corpus.tokenizer import BpeTokenizer, CharTokenizer
 from lossgap.errors import LossgapError
 from lossgap.gpt import GPT, GPTConfig
-from lossgap.sampling import TINY_SHAKESPEARE, Sampler, find_tokenizer, sample
+from lossgap.sampling import TINY_SHAKESPEARE, Sampler, find_tokenizer
 from lossgap.training import checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -94,7 +95,7 @@ def write_meta(folder: Path, chars: str = LETTERS) -> None:
 
 def test_texts_depend_on_the_seed_alone(folder: Path) -> None:
     run = our_checkpoint(folder / "run")
-    [once] = sample([run], start="a", num_samples=3, max_new_tokens=20, device="cpu")
+    [once] = sample(run, start="a", num_samples=3, max_new_tokens=20, device="cpu")
     assert once.iter == 40
     assert once.prompt == "a"
     assert once.checkpoint == str(run / "ckpt-last.pt")
@@ -109,13 +110,13 @@ def test_texts_depend_on_the_seed_alone(folder: Path) -> None:
         torch.rand(5)
         assert next(others) == text
     assert tuple(found) == once.texts
-    assert sample([run], start="a", num_samples=1, max_new_tokens=20, seed=1, device="cpu")[0].texts[0] != found[0]
+    assert sample(run, start="a", num_samples=1, max_new_tokens=20, seed=1, device="cpu")[0].texts[0] != found[0]
 
 
 def test_sampling_leaves_torchs_generator_alone(folder: Path) -> None:
     run = our_checkpoint(folder / "run")
     before = torch.get_rng_state()
-    sample([run], start="a", num_samples=1, max_new_tokens=5, device="cpu")
+    sample(run, start="a", num_samples=1, max_new_tokens=5, device="cpu")
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -123,9 +124,9 @@ def test_a_prompt_from_a_file_may_be_longer_than_the_context(folder: Path) -> No
     run = our_checkpoint(folder / "run")
     prompt = LETTERS * 3
     Path("prompt.txt").write_text(prompt, encoding="utf-8")
-    [from_file] = sample([run], start="FILE:prompt.txt", num_samples=1, max_new_tokens=5, device="cpu")
-    [direct] = sample([run], start=prompt, num_samples=1, max_new_tokens=5, device="cpu")
-    [cropped] = sample([run], start=prompt[-12:], num_samples=1, max_new_tokens=5, device="cpu")
+    [from_file] = sample(run, start="FILE:prompt.txt", num_samples=1, max_new_tokens=5, device="cpu")
+    [direct] = sample(run, start=prompt, num_samples=1, max_new_tokens=5, device="cpu")
+    [cropped] = sample(run, start=prompt[-12:], num_samples=1, max_new_tokens=5, device="cpu")
     assert from_file.prompt == prompt
     assert from_file.texts == direct.texts
     assert direct.texts[0][-5:] == cropped.texts[0][-5:]
@@ -144,7 +145,7 @@ BAD_INPUT: list[tuple[dict[str, Any], str, str]] = [
     ({"max_new_tokens": 0}, "bad-setting", "max_new_tokens=0"),
     ({"num_samples": 0}, "bad-setting", "num_samples=0"),
     ({"device": "cpux"}, "unknown-device", "cpux"),
-    ({"dtype": "float8"}, "unknown-dtype", "float8"),
+    ({"dtype": "float8"}, "bad-choice", "float8"),
 ]
 
 
@@ -153,7 +154,7 @@ def test_bad_input_is_one_line(folder: Path, given: dict[str, Any], slug: str, p
     run = our_checkpoint(folder / "run")
     Path("bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LossgapError) as caught:
-        sample([run], **{"start": "a", "device": "cpu", "max_new_tokens": 3, "num_samples": 1, **given})
+        sample(run, **{"start": "a", "device": "cpu", "max_new_tokens": 3, "num_samples": 1, **given})
     assert caught.value.slug == slug
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -162,7 +163,7 @@ def test_bad_input_is_one_line(folder: Path, given: dict[str, Any], slug: str, p
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_a_device_that_is_not_here_is_one_line(folder: Path) -> None:
     with pytest.raises(LossgapError) as caught:
-        sample([our_checkpoint(folder / "run")], device="cuda")
+        sample(our_checkpoint(folder / "run"), device="cuda")
     assert caught.value.slug == "no-cuda"
 
 
@@ -176,7 +177,7 @@ def test_a_checkpoint_whose_sizes_do_not_fit_is_refused_before_it_is_built(
     write_meta(folder / "data" / "letters")
     path = nanogpt_checkpoint(folder / "ckpt.pt", model_args={**SHAPE, **changed})
     with pytest.raises(LossgapError) as caught:
-        sample([path], start="a", device="cpu")
+        sample(path, start="a", device="cpu")
     assert caught.value.slug == "bad-checkpoint"
 
 
@@ -187,7 +188,7 @@ def test_a_checkpoint_whose_sizes_do_not_fit_is_refused_before_it_is_built(
 def test_nanogpts_meta_is_found_below_the_current_folder_then_beside_the_run(folder: Path) -> None:
     run = nanogpt_checkpoint(folder / "project" / "out" / "ckpt.pt")
     with pytest.raises(LossgapError) as caught:
-        sample([run], device="cpu")
+        sample(run, device="cpu")
     assert caught.value.slug == "no-tokenizer"
     write_meta(folder / "project" / "data" / "letters")
     assert find_tokenizer(checkpoint.load(run)) == CharTokenizer(LETTERS)
@@ -200,7 +201,7 @@ def test_a_hostile_meta_is_refused(folder: Path) -> None:
     (folder / "data" / "letters").mkdir(parents=True)
     (folder / "data" / "letters" / "meta.pkl").write_bytes(pickle.dumps(print))
     with pytest.raises(LossgapError) as caught:
-        sample([run], device="cpu")
+        sample(run, device="cpu")
     assert caught.value.slug == "hostile-meta"
 
 
@@ -229,7 +230,7 @@ def test_our_checkpoint_carries_its_tokenizer(folder: Path) -> None:
 
 def test_tokens_that_only_pad_the_vocabulary_are_shown(folder: Path) -> None:
     run = our_checkpoint(folder / "run", {"kind": "char", "chars": "ab"})
-    [found] = sample([run], start="a", num_samples=1, max_new_tokens=40, device="cpu")
+    [found] = sample(run, start="a", num_samples=1, max_new_tokens=40, device="cpu")
     assert len(found.texts[0]) == 41
     assert "a\ufffd" in found.texts[0]
     assert set(found.texts[0]) <= {"a", "b", "\ufffd"}
@@ -249,7 +250,7 @@ def test_one_run_is_printed_as_nanogpt_prints_it(capsys: pytest.CaptureFixture[s
 
 def test_several_runs_follow_each_other_in_a_pipe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [our_checkpoint(folder / name) for name in ("one", "two")]
-    [[text], _] = (found.texts for found in sample(runs, start="a", num_samples=1, max_new_tokens=9, device="cpu"))
+    [[text], _] = (found.texts for found in sample(*runs, start="a", num_samples=1, max_new_tokens=9, device="cpu"))
     main(["sample", "one", "two", "--start=a", "--num_samples=1", "--max_new_tokens=9", "--device=cpu"])
     expected = [f"=== {name} (iteration 40) ===\n{text}\n{RULE}\n" for name in ("one", "two")]
     assert capsys.readouterr().out == "".join(expected)

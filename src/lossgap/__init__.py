@@ -7,27 +7,57 @@ from typing import TYPE_CHECKING
 from lossgap.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lossgap.api import canary, compare, explain, record, replay, sample, train
+    from lossgap.api import (
+        canary,
+        compare,
+        explain,
+        list_runs,
+        prepare_explanation,
+        prepare_samples,
+        record,
+        replay,
+        sample,
+        train,
+    )
+    from lossgap.attribution.explain import Prepared
     from lossgap.attribution.explanation import Explanation
+    from lossgap.attribution.price import Price
     from lossgap.comparison.comparison import Comparison
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
     from lossgap.errors import LossgapError, LossgapWarning
-    from lossgap.runs.readers.source import load_run
+    from lossgap.kernels.check import Canary
+    from lossgap.parity.record import Recorded
+    from lossgap.parity.replay_result import Replay
+    from lossgap.runs.listing import Listing
+    from lossgap.runs.readers.source import load_run, load_runs
     from lossgap.runs.run import Run
+    from lossgap.sampling import Samples, Sampling
 
 __all__ = [
+    "Canary",
     "Comparison",
     "Explanation",
+    "Listing",
     "LossgapError",
     "LossgapWarning",
+    "Prepared",
+    "Price",
+    "Recorded",
+    "Replay",
     "Run",
+    "Samples",
+    "Sampling",
     "TrainConfig",
     "canary",
     "compare",
     "explain",
+    "list_runs",
     "load_run",
+    "load_runs",
     "open_corpus",
+    "prepare_explanation",
+    "prepare_samples",
     "record",
     "replay",
     "sample",
@@ -35,17 +65,29 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Canary": "lossgap.kernels.check",
     "Comparison": "lossgap.comparison.comparison",
     "Explanation": "lossgap.attribution.explanation",
+    "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
     "LossgapWarning": "lossgap.errors",
+    "Prepared": "lossgap.attribution.explain",
+    "Price": "lossgap.attribution.price",
+    "Recorded": "lossgap.parity.record",
+    "Replay": "lossgap.parity.replay_result",
     "Run": "lossgap.runs.run",
+    "Samples": "lossgap.sampling",
+    "Sampling": "lossgap.sampling",
     "TrainConfig": "lossgap.config",
     "canary": "lossgap.api",
     "compare": "lossgap.api",
     "explain": "lossgap.api",
+    "list_runs": "lossgap.api",
     "load_run": "lossgap.runs.readers.source",
+    "load_runs": "lossgap.runs.readers.source",
     "open_corpus": "lossgap.corpus",
+    "prepare_explanation": "lossgap.api",
+    "prepare_samples": "lossgap.api",
     "record": "lossgap.api",
     "replay": "lossgap.api",
     "sample": "lossgap.api",

@@ -134,8 +134,9 @@ def compare(
     """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
 
     `control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log, a preset; or several of them,
-    whose spread over seeds is then measured. The gap is test minus control, in nats per token. `rules` are by default all of them; `sources` name the runs in the
-    commands that the answer proposes. Raises LossgapError for what the caller can mend.
+    whose spread over seeds is then measured. The gap is test minus control, in nats per token. `rules` are by default
+    all of them; `sources` name the runs in the commands that the answer proposes. Raises LossgapError for what the
+    caller can mend.
     """
     from lossgap.comparison.compare import compare as compare_runs
     from lossgap.comparison.spread import KnownSpread, known_spread

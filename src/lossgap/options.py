@@ -1,8 +1,8 @@
 """Every command's options, said once: its flags, its generated help, and the keywords of its Python call.
 
 `CompareOptions` are what `lossgap.compare(...)` takes; `CompareFlags` are those and what only a command line needs:
-what is said of one run (`RunFlags`) and how the answer is shown (`Shown`, `Drawn`). `lossgap train`, `record` and `canary`
-take the settings of a training as well (`TrainConfig`). None, where it is the default, means "not given".
+what is said of one run (`RunFlags`) and how the answer is shown (`Shown`, `Drawn`). `lossgap train`, `record` and
+`canary` take the settings of a training as well (`TrainConfig`). None, where it is the default, means "not given".
 """
 
 from __future__ import annotations

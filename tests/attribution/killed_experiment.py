@@ -30,7 +30,8 @@ ARMS = 12
 
 def prepared(text: Path, root: Path, executor: str, iterations: int, learning_rate: float = 3e-3):  # type: ignore[no-untyped-def]  # loaded late
     """The experiment, ready to run in `root`."""
-    from lossgap.attribution.explain import Asked, prepare
+    from lossgap.attribution.explain import prepare
+    from lossgap.options import ExplainOptions
 
     shared = {**RECIPE, "dataset": str(text), "max_iters": iterations, "lr_decay_iters": iterations}
     ends = []
@@ -39,7 +40,7 @@ def prepared(text: Path, root: Path, executor: str, iterations: int, learning_ra
         root.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{key} = {value!r}\n" for key, value in {**shared, **other}.items()))
         ends.append(path)
-    asked = Asked(budget=f"{ARMS}runs", workers=2, device="cpu")
+    asked = ExplainOptions(budget=f"{ARMS}runs", workers=2, arm_device="cpu")
     return prepare(ends[0], ends[1], asked, root=root, executor=executors(executor))
 
 

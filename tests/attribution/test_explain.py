@@ -15,13 +15,14 @@ import pytest
 from lossgap.attribution import measure, pricing
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.executor import Done, Executor
-from lossgap.attribution.explain import Asked, Executors, Prepared, prepare, sift
+from lossgap.attribution.explain import Executors, Prepared, prepare, sift
 from lossgap.attribution.explanation import Explanation
 from lossgap.attribution.gather import Ended, gather
 from lossgap.attribution.local import LocalExecutor, work
 from lossgap.attribution.speed import Speed, Workers, shape
 from lossgap.cli.main import main
 from lossgap.errors import ConfigError
+from lossgap.options import ExplainOptions
 
 WORDS = [
     "the",
@@ -88,7 +89,7 @@ def write(path: Path, settings: Mapping[str, object]) -> None:
 def prepared(here: Path, root: Path, executor: Executors = InThisProcess, **asked: object) -> Prepared:
     values = {"budget": "24runs", "workers": 1, **asked}
     ends = str(here / "control.py"), str(here / "test.py")
-    return prepare(*ends, Asked(**values), root=root, executor=executor)  # type: ignore[arg-type]
+    return prepare(*ends, ExplainOptions(**values), root=root, executor=executor)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -189,12 +190,13 @@ def test_screening_keeps_what_may_matter(here: Path, tmp_path: Path) -> None:
 
 def test_a_pair_that_trains_alike_has_nothing_to_explain(here: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="differ in no setting") as caught:
-        prepare(str(here / "control.py"), str(here / "same.py"), Asked(), root=tmp_path)
+        prepare(str(here / "control.py"), str(here / "same.py"), ExplainOptions(), root=tmp_path)
     assert caught.value.slug == "nothing-to-explain"
 
 
 def test_settings_without_effect_are_one_arm_and_contribute_nothing(here: Path, tmp_path: Path) -> None:
-    asked = Asked(budget="6runs", workers=1, factor={"printing": ["eval_interval"], "logging": ["log_interval"]})
+    regroup = {"printing": ("eval_interval",), "logging": ("log_interval",)}
+    asked = ExplainOptions(budget="6runs", workers=1, factor=regroup)
     ends = str(here / "control.py"), str(here / "same.py")
     found = prepare(*ends, asked, root=tmp_path, executor=InThisProcess).run(quietly)
     assert [item.value for item in found.last.contributions] == [0.0, 0.0]
@@ -253,7 +255,7 @@ def test_what_is_out_of_reach_is_told_in_the_budgets_unit(here: Path, tmp_path: 
 
 def test_the_price_says_what_is_not_switched(here: Path, tmp_path: Path) -> None:
     ends = str(here / "control.py"), str(here / "elsewhere.py")
-    found = prepare(*ends, Asked(budget="18runs", workers=1), root=tmp_path)
+    found = prepare(*ends, ExplainOptions(budget="18runs", workers=1), root=tmp_path)
     [item] = found.price.not_switched
     assert item.settings == {"device": ("cpu", "cuda")}
 
@@ -280,7 +282,7 @@ def test_sift_keeps_at_equal_means_dropping_at_last_is_not_enough(
 
 
 def test_a_mixture_that_is_no_config_is_told_before_anything_runs(here: Path, tmp_path: Path) -> None:
-    asked = Asked(budget="24runs", workers=1, factor={"heads": ["n_head"]})
+    asked = ExplainOptions(budget="24runs", workers=1, factor={"heads": ("n_head",)})
     with pytest.raises(ConfigError, match="with heads switched and the rest not") as caught:
         prepare(str(here / "control.py"), str(here / "heads.py"), asked, root=tmp_path)
     assert caught.value.slug == "bad-mixture"

@@ -266,11 +266,12 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert main(["canary", *flags()]) == 0
     assert "all operations of the run within bounds" in capsys.readouterr().out
     monkeypatch.setattr(F, "gelu", lambda x: GELU(x, approximate="tanh"))
-    assert main(["canary", *flags(), "--json"]) == 2
+    assert main(["canary", *flags(), "--json", "--fail-on-fault"]) == 2
     document = json.loads(capsys.readouterr().out)
     jsonschema.validate(document, schemas.load("canary"))
     assert [each["operation"] for each in document["checks"] if not each["ok"]] == ["GELU", "GELU"]
-    assert main(["canary", *flags()]) == 2
+    assert main(["canary", *flags(), "--fail-on-fault"]) == 2
+    assert main(["canary", *flags()]) == 0
     assert "out of bounds: GELU" in capsys.readouterr().out
 
 

@@ -19,9 +19,10 @@ from lossgap.cli.main import main
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError, MachineError
 from lossgap.machine.choice import Choice
+from lossgap.options import ReplayOptions
 from lossgap.parity import stretch
 from lossgap.parity.bundle_file import read_bundle
-from lossgap.parity.replay import Asked, numerics_here
+from lossgap.parity.replay import numerics_here
 from lossgap.parity.replay_result import Replay
 from lossgap.schedule import learning_rate
 
@@ -216,7 +217,7 @@ def test_a_broken_kernel_does_not_widen_the_envelope_that_it_is_held_against(
 
 
 def here_of(bundle: Path, **asked: object) -> tuple[object, ...]:
-    how, _ = numerics_here(read_bundle(bundle), Asked(device="cpu", **asked))  # type: ignore[arg-type]  # by name
+    how, _ = numerics_here(read_bundle(bundle), ReplayOptions(device="cpu", **asked))  # type: ignore[arg-type]  # by name
     return how.dtype, how.attention, how.adamw, how.threads, how.compile, how.tf32
 
 
@@ -235,7 +236,7 @@ def test_another_device_keeps_the_recording_s_dtype(
     """Its own default would be another one."""
     monkeypatch.setattr("lossgap.parity.replay.resolve_device", lambda asked: Choice("mps", ""))
     bundle = read_bundle(bundles(dtype="bfloat16", attention="fused", adamw="loop", threads=2))
-    how, _ = numerics_here(bundle, Asked(device="mps"))
+    how, _ = numerics_here(bundle, ReplayOptions(device="mps"))
     assert (how.device, how.dtype, how.adamw) == ("mps", "bfloat16", "loop")
 
 
@@ -271,9 +272,12 @@ def test_command(bundles: Callable[..., Path], here: Path, capsys: pytest.Captur
 
 
 def test_command_exit_codes(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main(["replay", str(bundles(dtype="bfloat16")), "--device=cpu", "--margin=1e-6"]) == 3
+    assert (
+        main(["replay", str(bundles(dtype="bfloat16")), "--device=cpu", "--margin=1e-6", "--fail-on-difference"]) == 3
+    )
     monkeypatch.setattr(F, "gelu", lambda x: GELU(x) * 1.05)
-    assert main(["replay", str(bundles()), "--device=cpu"]) == 2
+    assert main(["replay", str(bundles()), "--device=cpu", "--fail-on-difference"]) == 2
+    assert main(["replay", str(bundles()), "--device=cpu"]) == 0
 
 
 @pytest.mark.parametrize(

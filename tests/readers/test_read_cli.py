@@ -11,6 +11,7 @@ import pytest
 
 from lossgap import schemas
 from lossgap.cli import read
+from lossgap.cli.runs_named import columns
 from lossgap.errors import ConfigError
 
 from . import test_contract
@@ -88,7 +89,7 @@ def test_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(ConfigError) as caught:
             read.main(argv)
         assert caught.value.slug == slug
-    assert read.parse_columns("iter:step, val_loss:eval/loss") == {"iter": "step", "val_loss": "eval/loss"}
+    assert columns("iter:step, val_loss:eval/loss") == {"iter": "step", "val_loss": "eval/loss"}
 
 
 def test_no_number_is_cut_off_to_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

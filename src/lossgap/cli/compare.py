@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
 from lossgap.cli.runs_named import load_named, load_sides
-from lossgap.cli.shown import check_places, command_line, show_results
+from lossgap.cli.shown import check_places, command_line, say, show_results
 from lossgap.options import CompareFlags, CompareOptions
 from lossgap.settings import settings_of
 
@@ -59,10 +58,4 @@ def _compare(control: Side, test: Side, sources: tuple[str, str], flags: Compare
     from lossgap.api import compare
 
     wanted = {name: getattr(flags, name) for name in settings_of(CompareOptions)}
-    return compare(
-        control,
-        test,
-        sources=sources,
-        say=lambda line: print(f"lossgap: {line}", file=sys.stderr, flush=True),
-        **wanted,
-    )
+    return compare(control, test, sources=sources, say=say, **wanted)

@@ -28,8 +28,9 @@ def help_text(
 ) -> str:
     """The text of `lossgap COMMAND --help`.
 
-    `usage` and `examples` are command lines without the leading `lossgap`; `about` is in paragraphs of one line each. Flags stand in the order of the classes, each under
-    what `heading` says of it: by default the group that the setting names. The headings of `order` come first.
+    `usage` and `examples` are command lines without the leading `lossgap`; `about` is in paragraphs of one line each.
+    Flags stand in the order of the classes, each under what `heading` says of it: by default the group that the setting
+    names. The headings of `order` come first.
     """
     width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else PLAIN_WIDTH
     classes = [options] if isinstance(options, type) else options

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lossgap import suggestion
 from lossgap.arguments import asks_for_help, build, parse_arguments, parted
 from lossgap.cli.help import help_text
+from lossgap.cli.shown import say
 from lossgap.options import RecordFlags
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     flags = build(RecordFlags, parse_arguments(own, RecordFlags))
     from lossgap.api import record_given
 
-    recorded = record_given(rest, flags, say=lambda line: print(f"lossgap: {line}", file=sys.stderr, flush=True))
+    recorded = record_given(rest, flags, say=say)
     if flags.json:
         from lossgap.report.record_document import document
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import check_places, command_line, show_results
+from lossgap.cli.shown import check_places, command_line, say, show_results
 from lossgap.errors import ConfigError
 from lossgap.options import ReplayFlags, ReplayOptions
 from lossgap.settings import settings_of
@@ -38,8 +37,6 @@ def main(argv: Sequence[str]) -> int:
     from lossgap.api import replay
 
     wanted = {name: getattr(flags, name) for name in settings_of(ReplayOptions)}
-    replayed = replay(
-        given.positionals[0], say=lambda line: print(f"lossgap: {line}", file=sys.stderr, flush=True), **wanted
-    )
+    replayed = replay(given.positionals[0], say=say, **wanted)
     show_results([replayed], flags, command_line("replay", argv))
     return replayed.exit_code

@@ -41,8 +41,6 @@ def load_named(named: Sequence[str], flags: RunFlags, command: str) -> list[Run]
 
 def load_sides(sides: Sequence[Sequence[str]], flags: RunFlags) -> list[list[Run]]:
     """The runs of each side; all runs of a side have its label. Raises ConfigError and what reading raises."""
-    from lossgap.api import load_run
-
     if sum(side.count("-") for side in map(list, sides)) > 1:
         raise ConfigError("stdin-twice", "the standard input can be read once; give a file for the other run")
     labels, about = run_labels(len(sides)), said(flags)
@@ -52,22 +50,24 @@ def load_sides(sides: Sequence[Sequence[str]], flags: RunFlags) -> list[list[Run
             "no-such-label",
             f"{one_line(sorted(unknown)[0])} is no run of this comparison; there are {', '.join(labels)}",
         )
-    every = about.get(ALL, About())
     return [
-        [load_run(source, **_keywords(about.get(label, About()), every)) for source in side]
+        [_load(source, about.get(label, About()), about.get(ALL, About())) for source in side]
         for label, side in zip(labels, sides, strict=True)
     ]
 
 
-def _keywords(own: About, every: About) -> dict[str, object]:
-    """The keywords of `load_run` for a run of which `own` was said, and `every` of all."""
-    return {
-        "format": own.format or every.format,
-        "config": own.config,
-        "set": tuple(own.set),
-        "device": own.device,
-        "columns": every.columns | own.columns,
-    }
+def _load(source: str, own: About, every: About) -> Run:
+    """The run of which `own` was said, and `every` of all."""
+    from lossgap.api import load_run
+
+    return load_run(
+        source,
+        format=own.format or every.format,
+        config=own.config,
+        set=own.set,
+        device=own.device,
+        columns=every.columns | own.columns,
+    )
 
 
 def said(flags: RunFlags) -> Mapping[str, About]:

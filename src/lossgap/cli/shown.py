@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lossgap.errors import LossgapError
 from lossgap.options import Drawn, Shown
 from lossgap.strangers import shown
+
+
+def say(line: str) -> None:
+    """Say what takes its time, on standard error."""
+    print(f"lossgap: {line}", file=sys.stderr, flush=True)
 
 
 def command_line(command: str, argv: Sequence[str]) -> str:
@@ -61,6 +67,7 @@ def _without_view(results: Sequence[object], flags: Shown) -> None:
     console = Terminal() if sys.stdout.isatty() else Terminal(width=100)
     html, png = (flags.html, flags.png) if isinstance(flags, Drawn) else (None, None)
     result: Any = results[0]
+    draw: tuple[Callable[[Path], None], Callable[[Path], None]]
     if isinstance(result, Comparison):
         from lossgap.report import chart, document, page, text
 
