@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from lossgap.comparison.compare import Measure, Side
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
+    from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
     from lossgap.runs.listing import Listing
     from lossgap.sampling import Samples, Sampling
+    from lossgap.training.numerics import Numerics
     from lossgap.training.progress import Progress
     from lossgap.training.train import Outcome
 
@@ -87,7 +89,14 @@ def train_given(given: Given, progress: Progress | None = None) -> Outcome:
     from lossgap.training.progress import Silence
     from lossgap.training.train import train_given as train_resolved
 
-    return train_resolved(given, progress or Silence())
+    return train_resolved(given, progress or Silence(), certify)
+
+
+def certify(config: TrainConfig, shape: GPTConfig, numerics: Numerics, micro_batch: int) -> str:
+    """The check of the device that every training is handed, for `--canary`: see `lossgap.kernels.check.certify`."""
+    from lossgap.kernels.check import certify as check_device
+
+    return check_device(config, shape, numerics, micro_batch)
 
 
 @takes(SampleOptions)
@@ -240,8 +249,8 @@ def record_given(
     say: Say = lambda line: None,
 ) -> Recorded:
     """Record what the words of a command line mean, with `settings` on top. Raises as `record`."""
-    from lossgap.parity.record import read_given
     from lossgap.parity.record import record as record_resolved
+    from lossgap.training.source import read_given
 
     return record_resolved(
         _with(read_given(argv), settings or {}),
@@ -268,7 +277,7 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
 def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = None) -> Canary:
     """Check the run that the words of a command line mean, with `settings` on top. Raises as `canary`."""
     from lossgap.kernels.check import canary as check_given
-    from lossgap.parity.record import read_given
+    from lossgap.training.source import read_given
 
     is_named = any(isinstance(item, str) for item in read_arguments(argv, TrainConfig))
     return check_given(_with(read_given(argv if is_named else [LAPTOP, *argv]), settings or {}))

@@ -242,3 +242,8 @@ class TrainFlags:
     """Flags of `lossgap train` beside the settings of the training."""
 
     json: bool = setting(False, "one JSON document at the end; progress goes to standard error", group=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFlags:
+    """Flags of `lossgap demo`: none of its own, only the settings of a training."""

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lossgap import suggestion
+from lossgap.arguments import asks_for_help, parse_arguments
+from lossgap.cli.exit_codes import DONE, SIGNAL
+from lossgap.cli.help import help_text
 from lossgap.cli.train import final_line, progress_on
+from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
 from lossgap.errors import ConfigError
+from lossgap.options import DemoFlags
 
-RECIPE = ("shakespeare_char_cpu", "--out_dir=out-shakespeare-char-cpu", "--overwrite=True")
+RECIPE = "shakespeare_char_cpu"
+FOLDER = "out-shakespeare-char-cpu"
 GPU_FIGURES = Path(__file__).parents[1] / "runs" / "published" / "rtx4070ti.toml"
 PAGE = "against-the-gpu-recipe.html"
+USAGE = "demo [--key=value ...]"
+ABOUT = f"""What `make run` does: trains the laptop recipe ({RECIPE}) on Tiny Shakespeare, a few minutes on a laptop's \
+CPU, shows a sample, and compares the run with the published figures of the GPU recipe. It takes the settings of \
+`lossgap train` as well. The run is in {FOLDER}; if there is one already, in {FOLDER}-2, and so on: nothing is \
+overwritten."""
+EXAMPLES = ("demo", "demo --max_iters=200", "demo --out_dir=out-mine")
 
 
 def main(argv: Sequence[str]) -> int:
     """Train afresh, with `argv` as further flags. The last line is the exact losses of the run."""
-    from lossgap.api import certify, sample
+    if asks_for_help(argv):
+        print(help_text(USAGE, ABOUT, DemoFlags, EXAMPLES))
+        return DONE
+    from lossgap.api import sample, train_given
     from lossgap.training.loop import Interrupted
-    from lossgap.training.train import train_given
 
+    given = resolve_arguments([RECIPE, f"--out_dir={_folder(argv)}", *argv])
     try:
-        outcome = train_given(resolve_arguments([*RECIPE, *argv]), progress_on(sys.stdout), certify)
+        outcome = train_given(given, progress_on(sys.stdout))
     except Interrupted as stopped:
-        return 128 + stopped.number
+        return SIGNAL + stopped.number
     if outcome.train_loss is None or outcome.val_loss is None:
         raise ConfigError("demo-needs-final", "`make run` ends with the exact losses: leave --final_eval=True")
     run = outcome.run.path
@@ -33,14 +50,23 @@ def main(argv: Sequence[str]) -> int:
     _against_the_gpu_recipe(run)
     print(f"run: {run} (run.json, metrics.jsonl, checkpoints)")
     print(f"page: {run / PAGE}")
-    print(f"more: lossgap sample {run}; lossgap compare {run} another.log")
+    print(f"more: {suggestion.command('sample', run)}; {suggestion.compare(run, 'another.log')}")
     print(final_line(outcome.train_loss, outcome.val_loss))
-    return 0
+    return DONE
+
+
+def _folder(argv: Sequence[str]) -> str:
+    """Where the run goes unless `argv` names a place: a folder without a run, said where it is not the usual one."""
+    if "out_dir" in parse_arguments(argv, TrainConfig).values or not os.path.lexists(FOLDER):
+        return FOLDER
+    free = suggestion.new_folder(FOLDER.removeprefix("out-"))
+    print(f"lossgap: {FOLDER} holds an earlier run, which stays as it is; this one goes to {free}", file=sys.stderr)
+    return free
 
 
 def _against_the_gpu_recipe(run: Path) -> None:
     """The comparison with the published figures of an RTX 4070 Ti: in short here, in full on the page."""
-    from lossgap.comparison import compare
+    from lossgap.api import compare
     from lossgap.report import page, text
     from lossgap.report.terminal import Terminal
 

@@ -110,9 +110,9 @@ def _unknown(dataset: str) -> CorpusError:
     if dataset == "openwebtext":
         return CorpusError(
             "unknown-corpus",
-            "dataset=openwebtext, nanoGPT's default, is not here (looked for data/openwebtext/train.bin and val.bin): "
-            "prepare it with nanoGPT's data/openwebtext/prepare.py (about 54 GB of downloads and 17 GB of tokens), or "
-            "start small with `lossgap train shakespeare_char_cpu`",
+            "write `lossgap train shakespeare_char_cpu` for the laptop recipe, or --dataset=FILE for a text of yours: "
+            "where neither is named, nanoGPT's defaults train on openwebtext, which is not here (nanoGPT's "
+            "data/openwebtext/prepare.py makes it, with about 54 GB of downloads)",
         )
     near = difflib.get_close_matches(dataset, [*BUILT_IN, *_prepared_names()], n=3)
     nearest = f"; nearest names: {', '.join(near)}" if near else f"; built in: {', '.join(BUILT_IN)}"

@@ -16,7 +16,7 @@ from lossgap.config_file import train_config
 from lossgap.corpus import Corpus
 from lossgap.errors import CheckpointError, ConfigError, RunFolderError, warn
 from lossgap.gpt import GPT
-from lossgap.runs.run_json import read_run_json
+from lossgap.runs.run_json import RUN_FILE, read_run_json
 from lossgap.runs.values import as_mapping
 from lossgap.schedule import learning_rate
 from lossgap.settings import settings_of
@@ -33,6 +33,8 @@ MACHINE_BOUND = ("device", "backend", "dtype", "compile")
 """Settings of nanoGPT's checkpoint that speak of the machine it ran on, not of the recipe."""
 ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
 """Settings that say where a training begins and where it writes, no part of what it is."""
+MOST_NAMED = 8
+"""Runs that a message lists."""
 _DRAWING = ("eval_interval", "eval_iters", "eval_mode")
 """With `rng=nanogpt` evaluations draw from the training's generator, so these change the training, too."""
 _GPT2_TOKENS = 50257
@@ -117,9 +119,14 @@ def plan(given: Given) -> Start:
 
 
 def _afresh(given: Given, asked: TrainConfig, named: Path) -> Start:
-    """The folder has no checkpoint: a run killed before its first one begins again, with the settings of its record."""
+    """The folder has no checkpoint: a run killed before its first one begins again, with the settings of its record.
+
+    Raises CheckpointError `no-run-to-resume` where there is no record either and no recipe was given.
+    """
     out_dir = asked.out_dir if "out_dir" in given.values or not asked.resume else asked.resume
     document = read_run_json(named) if checkpoint.exists(named / "run.json") else {}
+    if not document and "dataset" not in given.values:
+        raise _no_run(named)
     recorded = as_mapping(document.get("config"))
     known = {name: value for name, value in recorded.items() if name in settings_of(TrainConfig)}
     began = known.get("init_from", "scratch")
@@ -129,6 +136,20 @@ def _afresh(given: Given, asked: TrainConfig, named: Path) -> Start:
     note = f"{shown(named)} has no checkpoint yet: starting afresh"
     before = as_mapping(document.get("given"))
     return Start(config=config, out_dir=Path(out_dir), notes=(note,), afresh=True, given_before=before)
+
+
+def _no_run(named: Path) -> CheckpointError:
+    """There is nothing to go on with in the folder; names the runs that are near."""
+    try:
+        near = sorted(path.parent for path in Path().glob("*/" + RUN_FILE))[:MOST_NAMED]
+    except OSError:
+        near = []
+    said = f"runs here: {', '.join(shown(path) for path in near)}" if near else "no folder here holds one"
+    return CheckpointError(
+        "no-run-to-resume",
+        f"there is no run in {shown(named)} to go on with; {said}: name one with --out_dir=FOLDER, or start one, e.g. "
+        "lossgap train shakespeare_char_cpu",
+    )
 
 
 def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
