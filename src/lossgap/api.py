@@ -250,7 +250,7 @@ def record_given(
 ) -> Recorded:
     """Record what the words of a command line mean, with `settings` on top. Raises as `record`."""
     from lossgap.parity.record import record as record_resolved
-    from lossgap.training.source import read_given
+    from lossgap.training.recipe_source import read_given
 
     return record_resolved(
         _with(read_given(argv), settings or {}),
@@ -277,7 +277,7 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
 def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = None) -> Canary:
     """Check the run that the words of a command line mean, with `settings` on top. Raises as `canary`."""
     from lossgap.kernels.check import canary as check_given
-    from lossgap.training.source import read_given
+    from lossgap.training.recipe_source import read_given
 
     is_named = any(isinstance(item, str) for item in read_arguments(argv, TrainConfig))
     return check_given(_with(read_given(argv if is_named else [LAPTOP, *argv]), settings or {}))

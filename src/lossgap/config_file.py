@@ -181,7 +181,7 @@ def read_config_file(path: str | os.PathLike[str], known: Mapping[str, object] |
     shown = one_line(os.fspath(path))
     text = _read_source(Path(path))
     before = {name: item.default for name, item in settings_of(TrainConfig).items()} if known is None else known
-    reader = _Reader(shown, text, dict(before))
+    reader = _ConfigReader(shown, text, dict(before))
     try:
         reader.read(_syntax(text, shown))
     except RecursionError:
@@ -191,7 +191,7 @@ def read_config_file(path: str | os.PathLike[str], known: Mapping[str, object] |
     return ConfigFile(os.fspath(path), text, reader.values, reader.lines)
 
 
-class _Reader:
+class _ConfigReader:
     """Walks the statements of one file and keeps the names that have a constant value so far."""
 
     def __init__(self, shown: str, text: str, names: dict[str, object]) -> None:

@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = Literal["train", "val"]
-UInt32 = NDArray[np.uint32]
 UInt64 = NDArray[np.uint64]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lossgap.attribution.budget import Allowance, parse
+from lossgap.attribution.allowance import Allowance, parse
 from lossgap.errors import ConfigError
 
 

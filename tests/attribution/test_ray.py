@@ -22,7 +22,7 @@ from lossgap.attribution import measure, ray_executor
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.executor import Done
 from lossgap.attribution.local import work
-from lossgap.attribution.ray_executor import RayExecutor, Share, work_there
+from lossgap.attribution.ray_executor import RayExecutor, RayShare, work_there
 from lossgap.errors import ConfigError
 
 from .fake_executor import arm_of, result_of
@@ -224,33 +224,33 @@ def test_nothing_is_started_where_nothing_is_to_run(tmp_path: Path, ray: Any) ->
 @pytest.mark.parametrize(
     ("config", "command", "gpus", "share"),
     [
-        ({"threads": 4, "device": "cpu"}, (), True, Share(4, 0.0)),
-        ({"threads": 1, "device": "cuda"}, (), False, Share(1, 1.0)),
-        ({"device": "cuda:0"}, (), True, Share(1, 1.0)),
-        ({"threads": 0}, (), True, Share(1, 0.0)),
-        ({}, ("python", "train.py"), True, Share(1, 1.0)),
-        ({}, ("python", "train.py"), False, Share(1, 0.0)),
-        ({"device": "cpu"}, ("python", "train.py"), True, Share(1, 0.0)),
+        ({"threads": 4, "device": "cpu"}, (), True, RayShare(4, 0.0)),
+        ({"threads": 1, "device": "cuda"}, (), False, RayShare(1, 1.0)),
+        ({"device": "cuda:0"}, (), True, RayShare(1, 1.0)),
+        ({"threads": 0}, (), True, RayShare(1, 0.0)),
+        ({}, ("python", "train.py"), True, RayShare(1, 1.0)),
+        ({}, ("python", "train.py"), False, RayShare(1, 0.0)),
+        ({"device": "cpu"}, ("python", "train.py"), True, RayShare(1, 0.0)),
     ],
 )
-def test_what_an_arm_takes(config: dict[str, object], command: tuple[str, ...], gpus: bool, share: Share) -> None:
+def test_what_an_arm_takes(config: dict[str, object], command: tuple[str, ...], gpus: bool, share: RayShare) -> None:
     arm = replace(arm_of(frozenset(), 1), config=config, command=command)
-    assert Share.of(arm, gpus) == share
+    assert RayShare.of(arm, gpus) == share
 
 
 @pytest.mark.parametrize(
     ("share", "machine", "fits"),
     [
-        (Share(2), {"CPU": 7.0}, 3),
-        (Share(8), {"CPU": 7.0}, 0),
-        (Share(1, 1.0), {"CPU": 7.0, "GPU": 2.0}, 2),
-        (Share(4, 1.0), {"CPU": 7.0, "GPU": 2.0}, 1),
-        (Share(1, 0.5), {"CPU": 7.0, "GPU": 1.0}, 2),
-        (Share(1, 1.0), {"CPU": 7.0}, 0),
-        (Share(1), {}, 0),
+        (RayShare(2), {"CPU": 7.0}, 3),
+        (RayShare(8), {"CPU": 7.0}, 0),
+        (RayShare(1, 1.0), {"CPU": 7.0, "GPU": 2.0}, 2),
+        (RayShare(4, 1.0), {"CPU": 7.0, "GPU": 2.0}, 1),
+        (RayShare(1, 0.5), {"CPU": 7.0, "GPU": 1.0}, 2),
+        (RayShare(1, 1.0), {"CPU": 7.0}, 0),
+        (RayShare(1), {}, 0),
     ],
 )
-def test_what_fits_on_a_machine(share: Share, machine: dict[str, float], fits: int) -> None:
+def test_what_fits_on_a_machine(share: RayShare, machine: dict[str, float], fits: int) -> None:
     assert share.fits(machine) == fits
 
 

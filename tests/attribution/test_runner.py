@@ -17,7 +17,7 @@ import pytest
 
 from attribution.foreign import CONFIG, MEASUREMENT, TRAIN, arm, ran, trainer
 from lossgap.attribution.arm import Arm, ArmFailed, arm_folder
-from lossgap.attribution.foreign import command, process
+from lossgap.attribution.foreign import invocation, process
 from lossgap.attribution.foreign.runner import Runner, run_foreign
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError
@@ -117,7 +117,7 @@ def said(log: str, what: str) -> list[str]:
     ],
 )
 def test_how_a_seed_reaches_the_trainer(text: str, seed_arg: str, expected: str) -> None:
-    assert command.seeding(command.split(text), seed_arg) == expected
+    assert invocation.seeding(invocation.split(text), seed_arg) == expected
 
 
 def test_the_seed_argument_stands_where_the_settings_do(tmp_path: Path) -> None:

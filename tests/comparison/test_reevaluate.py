@@ -28,7 +28,7 @@ from lossgap.comparison.rules import Finding, RuledOut, cause
 from lossgap.corpus import exact_windows, open_corpus, token_window
 from lossgap.errors import CheckpointError, CorpusError
 from lossgap.evaluation import losses, reevaluate
-from lossgap.evaluation import windows as same_text
+from lossgap.evaluation import same_targets as same_text
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.report import document, text
 from lossgap.runs.run import Series

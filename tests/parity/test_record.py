@@ -18,7 +18,7 @@ from lossgap.errors import LossgapError
 from lossgap.parity import record as module
 from lossgap.parity.bundle import Bundle, document
 from lossgap.parity.bundle_file import read_bundle
-from lossgap.parity.evidence import Allowance, Item, gather
+from lossgap.parity.evidence import Item, StepAllowance, gather
 from lossgap.parity.reference import LOSS
 from lossgap.parity.sketch import WIDTH
 from lossgap.training.checkpoint import load
@@ -31,7 +31,7 @@ FLAGS = [f"--{name}={value}" for name, value in {**SETTINGS, "n_layer": 1, "n_em
 @pytest.fixture(autouse=True)
 def without_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are not about the evidence, which takes seconds."""
-    item = Item(key=LOSS, sketch=np.zeros(WIDTH), exact=1e-12, allowances={"float32": Allowance(0.0, 1e-7)})
+    item = Item(key=LOSS, sketch=np.zeros(WIDTH), exact=1e-12, allowances={"float32": StepAllowance(0.0, 1e-7)})
     monkeypatch.setattr(module, "gather", lambda *given: [item])
 
 

@@ -21,7 +21,7 @@ from lossgap.parity.evidence import EXACT, MULTIPLE, gather, teacher_gradients
 from lossgap.parity.reference import ADAMW, LOSS, Key, Step, gradient_key
 from lossgap.parity.rounding import PRECISION, arithmetic, mover
 from lossgap.parity.sketch import relative_error
-from lossgap.parity.steps import Check, Steps, drawn_checks, judge
+from lossgap.parity.steps import StepCheck, Steps, drawn_checks, judge
 from lossgap.parity.stretch import Moment, fill
 from lossgap.parity.units import capture
 from lossgap.training.numerics import Numerics, resolve
@@ -213,8 +213,8 @@ def test_a_loss_that_is_not_finite(recorded: Bundle, monkeypatch: pytest.MonkeyP
 
 
 def test_the_worst_of_each() -> None:
-    def check(iteration: int, error: float | None, verdict: str) -> Check:
-        return Check(
+    def check(iteration: int, error: float | None, verdict: str) -> StepCheck:
+        return StepCheck(
             iteration=iteration, name="a", direction="forward", what="output", error=error, allowed=1.0,
             reference_error=None, verdict=verdict,  # type: ignore[arg-type]  # one of them
         )  # fmt: skip

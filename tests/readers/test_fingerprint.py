@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossgap.runs.readers.fingerprint import references
+from lossgap.runs.readers.recipe_match import references
 from lossgap.runs.readers.source import load_run
 from lossgap.runs.run import Run
 

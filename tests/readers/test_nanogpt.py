@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import lossgap
 from lossgap.runs.readers.base import Run, Source
+from lossgap.runs.readers.decoding import TextBlock
 from lossgap.runs.readers.formats import nanogpt
 from lossgap.runs.readers.formats.nanogpt import Parser
-from lossgap.runs.readers.text import Block
 
 from .contract import check_run, source_of
 
@@ -244,7 +244,7 @@ def test_bulk_and_single_lines_agree(seed: int, every: int, interval: int, cut: 
     parser, at = Parser(source_of(text), "nanogpt"), 1
     for start, end in zip([0, *ends], [*ends, len(lines)], strict=True):
         if start < end:
-            parser.block(Block("".join(lines[start:end]).encode(), at))
+            parser.block(TextBlock("".join(lines[start:end]).encode(), at))
             at += end - start
     (run,) = parser.runs()
     rows, evals = reference(text)
@@ -264,7 +264,7 @@ def test_thinning_keeps_count_mean_and_extremes(rows: int, limit: int, longer: i
     for part in range(0, len(text), 30_000):
         end = text.rfind("\n", 0, part + 30_000) + 1
         start = text.rfind("\n", 0, part) + 1 if part else 0
-        parser.block(Block(text[start:end].encode(), line))
+        parser.block(TextBlock(text[start:end].encode(), line))
         line += text[start:end].count("\n")
     run = parser.runs()[0]
     check_run(run)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossgap.runs.readers import text as decoding
+from lossgap.runs.readers import decoding
 
 
 def lines(data: bytes, size: int = decoding.BLOCK_BYTES) -> list[tuple[int, str]]:

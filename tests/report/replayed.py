@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from lossgap.comparison.comparison import Step as Next
+from lossgap.comparison.comparison import NextStep
 from lossgap.parity.envelope import Envelope
 from lossgap.parity.replay import first_departure, hardware_bound, verdict_of
 from lossgap.parity.replay_result import Evaluated, Replay
-from lossgap.parity.steps import Check, Steps
+from lossgap.parity.steps import StepCheck, Steps
 from lossgap.parity.trajectory import trajectory
 from lossgap.training.numerics import Departure, Numerics
 
@@ -27,12 +27,12 @@ NUMERICS = Numerics(
 RECORDED = [4.17 - 0.02 * n for n in range(20)]
 
 
-def check(name: str, direction: str, error: float | None, verdict: str = "within", **more: object) -> Check:
+def check(name: str, direction: str, error: float | None, verdict: str = "within", **more: object) -> StepCheck:
     values = {"iteration": 0, "what": "output", "allowed": 6e-7, "reference_error": 1e-7, "why": ""}
-    return Check(name=name, direction=direction, error=error, verdict=verdict, **{**values, **more})  # type: ignore[arg-type]
+    return StepCheck(name=name, direction=direction, error=error, verdict=verdict, **{**values, **more})  # type: ignore[arg-type]
 
 
-def checks(name: str = "transformer.h.0.ln_1") -> list[Check]:
+def checks(name: str = "transformer.h.0.ln_1") -> list[StepCheck]:
     return [
         check("inputs", "forward", 0.0, allowed=0.0, reference_error=0.0),
         check(name, "forward", 2e-7),
@@ -58,7 +58,7 @@ def envelope(width: float = 2e-6, count: int = 20, **more: object) -> Envelope:
 def replay(
     *,
     name: str = "transformer.h.0.ln_1",
-    found: list[Check] | None = None,
+    found: list[StepCheck] | None = None,
     differences: list[float] | None = None,
     around: Envelope | str | None = None,
     text: str = "bundle.lossgap",
@@ -94,7 +94,7 @@ def replay(
         max_iters=2000,
         seconds_per_iter=0.02,
         seconds=12.0,
-        beyond=Next(command=f"lossgap record {text} --iters=2001", why="what comes after iteration 19 is unknown"),
+        beyond=NextStep(command=f"lossgap record {text} --iters=2001", why="what comes after iteration 19 is unknown"),
     )
 
 

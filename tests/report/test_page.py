@@ -14,7 +14,7 @@ from comparison import made
 
 from lossgap.cli.compare import main
 from lossgap.comparison import Comparison, compare
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.noise import noise
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side
 from lossgap.comparison.rules import Pair, Result, Rule, cause, remark, ruled_out
@@ -68,7 +68,7 @@ def comparison(name: str = "made", other: str | None = None) -> Comparison:
     found = compare(first, second, rules=RULES, sources=(name, other or name))
     # The shipped spreads over seeds grow with every measurement; these stay.
     chance = noise(found.control, found.test, found.alignment, spreads=made.SPREADS)
-    step = Step(command=f"lossgap compare {name}", why=f"to look at {name}")
+    step = NextStep(command=f"lossgap compare {name}", why=f"to look at {name}")
     return replace(found, noise=chance, verdict=judge(found.gap, chance, found.alignment), next=(step,))
 
 

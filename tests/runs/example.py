@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from lossgap.runs.record import RunRecord
+from lossgap.runs.run_record import RunRecord
 
 
 def new_record(folder: Path, **changes: object) -> RunRecord:

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossgap.errors import RunFolderError
-from lossgap.runs.record import RunRecord
 from lossgap.runs.rows import Dropped
 from lossgap.runs.run import read_run
+from lossgap.runs.run_record import RunRecord
 
 from .example import child, eval_row, final_row, iter_row, new_record
 

@@ -274,7 +274,8 @@ def test_reading_and_listing_import_no_torch(tmp_path: Path) -> None:
     new_record(tmp_path).close()
     code = (
         "import sys; from lossgap.runs.run import read_run; from lossgap.runs.folder import list_runs; "
-        "import lossgap.runs.record; read_run(sys.argv[1]); list_runs(sys.argv[1]); assert 'torch' not in sys.modules"
+        "import lossgap.runs.run_record; "
+        "read_run(sys.argv[1]); list_runs(sys.argv[1]); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
 

@@ -16,8 +16,8 @@ from lossgap.corpus import Corpus, exact_windows
 from lossgap.errors import CorpusError
 from lossgap.evaluation import losses as evaluation
 from lossgap.evaluation.losses import BLOCKS, alike, score, score_alike
+from lossgap.evaluation.same_targets import Windows
 from lossgap.evaluation.splits import Evaluator
-from lossgap.evaluation.windows import Windows
 from lossgap.gpt import GPT
 from lossgap.random import Int64, Split
 from lossgap.runs.run import read_run

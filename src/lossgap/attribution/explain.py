@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lossgap.attribution import budget as budgets
+from lossgap.attribution import allowance as budgets
 from lossgap.attribution import design as designs
 from lossgap.attribution import scale as scales
 from lossgap.attribution.arm import Arm

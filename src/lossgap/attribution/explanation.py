@@ -9,7 +9,7 @@ from typing import Literal
 
 from lossgap.attribution.factor import Factor, NotSwitched
 from lossgap.attribution.settle import seeds_needed
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.verdict import Word
 from lossgap.duration import duration
 
@@ -211,7 +211,7 @@ class Explanation:
         return tuple(OpenFactor(name=name, seeds=needed) for name, needed in ordered)
 
     @property
-    def next(self) -> tuple[Step, ...]:
+    def next(self) -> tuple[NextStep, ...]:
         """Commands, each with what it would settle and its price; the calls for Python where there was no command."""
         steps = []
         if not self.complete:
@@ -239,8 +239,8 @@ class Explanation:
             return ""
         return f", about {duration(runs * self.budget.spent_seconds / self.budget.spent_runs)} at the pace of this one"
 
-    def _again(self, budget: str, why: str) -> Step:
+    def _again(self, budget: str, why: str) -> NextStep:
         """The same experiment with another budget."""
         if self.command:
-            return Step(command=f"{self.command} --budget={shlex.quote(budget)}", why=why)
-        return Step(command=f"lossgap.explain(..., budget={budget!r})", why=why)
+            return NextStep(command=f"{self.command} --budget={shlex.quote(budget)}", why=why)
+        return NextStep(command=f"lossgap.explain(..., budget={budget!r})", why=why)

@@ -32,7 +32,6 @@ ROUNDING = ("compile", "deterministic", "attention", "adamw", "threads")
 """Settings that choose between kernels of the same arithmetic: they change rounding; switched only on request."""
 HORIZONS = ("lr_decay_iters", "warmup_iters")
 BATCH = ("gradient_accumulation_steps", "batch_size")
-RUNTIME = ("device", "dtype", "tf32", *ROUNDING)
 SEED_STEP = 7919
 """What a seed that is made a factor adds at the test's level: another repetition, and nothing else."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")

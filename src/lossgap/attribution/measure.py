@@ -25,7 +25,7 @@ from lossgap.attribution.code_digest import code_digest
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import CheckpointError, LossgapWarning, RunFolderError, TrainingError
-from lossgap.evaluation.windows import same_tokens
+from lossgap.evaluation.same_targets import same_tokens
 from lossgap.runs.lock import FolderLock
 from lossgap.runs.run import Run
 from lossgap.runs.run_json import replace_file
@@ -40,7 +40,7 @@ CODE = (
     "gpt.py", "random.py", "dropout.py", "corpus/windows.py", "corpus/dataset.py", "training/train.py",
     "training/loop.py", "training/update.py", "training/draws.py", "training/batches.py", "training/optimizer.py",
     "schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/losses.py",
-    "evaluation/windows.py", "attribution/measure.py",
+    "evaluation/same_targets.py", "attribution/measure.py",
 )  # fmt: skip
 """The files on which an arm's losses depend."""
 

@@ -15,8 +15,8 @@ from itertools import accumulate, combinations
 from pathlib import Path
 
 from lossgap.attribution import scale as scales
+from lossgap.attribution.allowance import Allowance
 from lossgap.attribution.arm import Measurement
-from lossgap.attribution.budget import Allowance
 from lossgap.attribution.design import LEAST_SEEDS, Design, Switched, arms_per_seed, design
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.factor import FactorPlan

@@ -49,14 +49,14 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Share:
+class RayShare:
     """What one arm takes of a machine."""
 
     cpus: int
     gpus: float = 0.0
 
     @classmethod
-    def of(cls, arm: Arm, cluster_has_gpus: bool) -> Share:
+    def of(cls, arm: Arm, cluster_has_gpus: bool) -> RayShare:
         """Its threads, and a GPU if it trains on one, or may: a foreign trainer that is told no device."""
         threads = arm.config.get("threads")
         device = arm.config.get("device")
@@ -156,7 +156,7 @@ class RayExecutor(Executor):
             else:
                 self._ray.init(
                     address="local",
-                    num_cpus=self.at_once * max(Share.of(arm, cluster_has_gpus=False).cpus for arm in arms),
+                    num_cpus=self.at_once * max(RayShare.of(arm, cluster_has_gpus=False).cpus for arm in arms),
                     include_dashboard=False,
                     object_store_memory=STORE_BYTES,
                     log_to_driver=False,
@@ -178,9 +178,9 @@ class RayExecutor(Executor):
     def _machines(self) -> list[Mapping[str, float]]:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
-    def _share(self, arm: Arm) -> Share:
+    def _share(self, arm: Arm) -> RayShare:
         gpus = self._ray.cluster_resources().get("GPU", 0.0)
-        share = Share.of(arm, gpus > 0)
+        share = RayShare.of(arm, gpus > 0)
         if share.gpus and gpus and self._entered and self.address is None:
             return replace(share, gpus=1 / math.ceil(self.at_once / gpus))  # several arms on one, as was asked for
         return share
@@ -276,7 +276,7 @@ def _handle_sigterm(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _no_room(share: Share) -> str:
+def _no_room(share: RayShare) -> str:
     needs = f"{share.cpus} CPUs" + (f" and {share.gpus:g} GPU" if share.gpus else "")
     return f"no machine of the Ray cluster has the {needs} that it takes"
 

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _check_flags(given: Given, flags: ExplainFlags) -> None:
     """Each flag says something. Raises ConfigError `flag-without-effect`; `runner-bad-command` for an empty command."""
-    from lossgap.attribution.foreign.command import split
+    from lossgap.attribution.foreign.invocation import split
 
     if "runner" in given.values:
         split(flags.runner or "")

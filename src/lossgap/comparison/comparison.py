@@ -15,7 +15,7 @@ from lossgap.comparison.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class NextStep:
     """A command that would settle something, and what."""
 
     command: str
@@ -39,7 +39,7 @@ class Comparison:
     findings: tuple[Finding, ...]
     """Causes first, strongest first; then remarks in the order of their rules."""
     ruled_out: tuple[RuledOut, ...]
-    next: tuple[Step, ...]
+    next: tuple[NextStep, ...]
     max_gap: float | None = None
     reevaluation: Reevaluation | None = None
     """Both runs' checkpoints evaluated alike; None if that was not asked for."""

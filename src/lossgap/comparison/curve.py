@@ -143,7 +143,7 @@ def blocks(source: Curve, points: int) -> Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class IterScale:
     """Where an iteration lies on another scale (tokens, FLOPs, ...): non-decreasing, NaN where it is not known."""
 
     name: str
@@ -151,11 +151,11 @@ class Scale:
     at: Callable[[Floats], Floats]
 
 
-def linear(name: str, unit: str, per_iter: float) -> Scale:
+def linear(name: str, unit: str, per_iter: float) -> IterScale:
     """`per_iter` for each iteration."""
-    return Scale(name, unit, lambda iters: iters * per_iter)
+    return IterScale(name, unit, lambda iters: iters * per_iter)
 
 
-def tabulated(name: str, unit: str, iters: Floats, values: Floats) -> Scale:
+def tabulated(name: str, unit: str, iters: Floats, values: Floats) -> IterScale:
     """Linear between the entries of a table, NaN outside it."""
-    return Scale(name, unit, lambda at: np.interp(at, iters, values, left=np.nan, right=np.nan))
+    return IterScale(name, unit, lambda at: np.interp(at, iters, values, left=np.nan, right=np.nan))

@@ -15,7 +15,7 @@ _CONCLUSIONS = frozenset({"recipe", "tokens_per_iter"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ComparedSetting:
     """A setting with its values; `inferred` names the runs where the value is concluded, not said."""
 
     name: str
@@ -31,12 +31,12 @@ class Setting:
 class Settings:
     """Settings only in the control, only in the test, and differing; in the order of the config, others after it."""
 
-    only_control: tuple[Setting, ...] = ()
-    only_test: tuple[Setting, ...] = ()
-    differ: tuple[Setting, ...] = ()
-    same: tuple[Setting, ...] = ()
+    only_control: tuple[ComparedSetting, ...] = ()
+    only_test: tuple[ComparedSetting, ...] = ()
+    differ: tuple[ComparedSetting, ...] = ()
+    same: tuple[ComparedSetting, ...] = ()
 
-    def differing(self, name: str) -> Setting | None:
+    def differing(self, name: str) -> ComparedSetting | None:
         """The setting, if it differs."""
         return next((item for item in self.differ if item.name == name), None)
 
@@ -46,7 +46,7 @@ class Settings:
         return bool(self.same or self.differ)
 
     @property
-    def differ_in_meaning(self) -> tuple[Setting, ...]:
+    def differ_in_meaning(self) -> tuple[ComparedSetting, ...]:
         """The differing settings that make another training."""
         return tuple(item for item in self.differ if item.meaning)
 
@@ -55,13 +55,13 @@ def compare_settings(control: Facts, test: Facts) -> Settings:
     """The settings of two runs side by side: as said, as inferred, or at nanoGPT's defaults (marked inferred)."""
     known = settings_of(TrainConfig)
     names = list(known) + sorted((control.names | test.names) - known.keys() - _CONCLUSIONS)
-    groups: Mapping[str, list[Setting]] = {"control": [], "test": [], "differ": [], "same": []}
+    groups: Mapping[str, list[ComparedSetting]] = {"control": [], "test": [], "differ": [], "same": []}
     for name in names:
         first, second = control.setting(name), test.setting(name)
         if isinstance(first, Unknown) and isinstance(second, Unknown):
             continue
         sides = (("control", first), ("test", second))
-        item = Setting(
+        item = ComparedSetting(
             name=name,
             control=first.value,
             test=second.value,

@@ -36,7 +36,7 @@ import numpy as np
 
 from lossgap.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.comparison import corpora, scales
-from lossgap.comparison.curve import Scale
+from lossgap.comparison.curve import IterScale
 from lossgap.comparison.fact import Fact, Known, Unknown, derive, first_known
 from lossgap.comparison.stated import Stated, whole
 from lossgap.runs.run import Run
@@ -304,7 +304,7 @@ class Facts(Stated):
         """ln(vocab_size): a model that prefers no token."""
         return derive("ln(vocab_size)", lambda size: math.log(size), self.vocab_size)
 
-    def scale(self, name: scales.Name) -> Fact[Scale]:
+    def scale(self, name: scales.Name) -> Fact[IterScale]:
         """The scale that places iterations on `name`: iterations, tokens, passes, flops, seconds or phase."""
         return scales.scale(self, name)
 

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.rules import STRENGTHS, Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
 
@@ -63,26 +63,26 @@ MOST_STEPS = 5
 
 def next_steps(
     findings: Sequence[Finding], verdict: Verdict, sources: tuple[str, str], *, reevaluate: bool
-) -> tuple[Step, ...]:
+) -> tuple[NextStep, ...]:
     """Commands that would settle what is open: those of the causes first, at most `MOST_STEPS`.
 
     `reevaluate` says whether both runs have checkpoints that can be evaluated like for like.
     """
-    steps: list[Step] = []
+    steps: list[NextStep] = []
     pair = " ".join(shlex.quote(source) for source in sources)
     if reevaluate and verdict.word != "equivalent":
         why = "evaluates both models on the whole val split at one context, so that the measurement is the same"
-        steps.append(Step(command=f"lossgap compare {pair} --reevaluate", why=why))
-    steps += [Step(command=item.command, why=item.settle or item.title) for item in findings if item.command]
+        steps.append(NextStep(command=f"lossgap compare {pair} --reevaluate", why=why))
+    steps += [NextStep(command=item.command, why=item.settle or item.title) for item in findings if item.command]
     lacking = list(dict.fromkeys(need for item in findings for need in item.needs))
     if lacking:
         gives = " ".join(f"--set {need}=..." for need in lacking[:6])
         more = f" (and {len(lacking) - 6} more)" if len(lacking) > 6 else ""
         titles = "; ".join(dict.fromkeys(item.title for item in findings if item.needs))
         steps.append(
-            Step(command=f"lossgap compare {pair} {gives}", why=f"settings that the logs lack{more}: {titles}")
+            NextStep(command=f"lossgap compare {pair} {gives}", why=f"settings that the logs lack{more}: {titles}")
         )
-    first: dict[str, Step] = {}
+    first: dict[str, NextStep] = {}
     for step in steps:
         first.setdefault(step.command, step)
     return tuple(first.values())[:MOST_STEPS]

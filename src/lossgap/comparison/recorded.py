@@ -23,7 +23,7 @@ _OWN_SERIES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Recorded:
+class RecordedCurves:
     """The curves. Each is made at its first use and kept."""
 
     run: Run

@@ -93,7 +93,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class GapPart:
     """One part of the reported gap, of each run and as test minus control; None where nothing was reported."""
 
     name: Literal["evaluation", "context", "model"]
@@ -138,14 +138,14 @@ class Like:
         return self._gap("measurement")
 
     @property
-    def differences(self) -> tuple[Difference, ...]:
+    def differences(self) -> tuple[GapPart, ...]:
         """The parts; their gaps add up to the reported gap."""
         return tuple(self._difference(name) for name in ("evaluation", "context", "model"))
 
-    def _difference(self, name: Literal["evaluation", "context", "model"]) -> Difference:
+    def _difference(self, name: Literal["evaluation", "context", "model"]) -> GapPart:
         field = "common" if name == "model" else name
         values = [None if side is None else getattr(side, field) for side in (self.control, self.test)]
-        return Difference(name=name, control=values[0], test=values[1], gap=self._gap(field))
+        return GapPart(name=name, control=values[0], test=values[1], gap=self._gap(field))
 
     def _gap(self, name: str) -> float | None:
         if self.sides is None:

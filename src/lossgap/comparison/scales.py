@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import polars as pl
 
-from lossgap.comparison.curve import Scale, linear, tabulated
+from lossgap.comparison.curve import IterScale, linear, tabulated
 from lossgap.comparison.fact import Fact, Known, Unknown, derive
 from lossgap.runs.run import Run
 from lossgap.schedule import nanogpt_rate
@@ -66,7 +66,7 @@ class Timed(Protocol):
         """Iteration at which the decay ends."""
 
 
-def scale(facts: Timed, name: Name) -> Fact[Scale]:
+def scale(facts: Timed, name: Name) -> Fact[IterScale]:
     """The scale `name` of a run."""
     if name == "iterations":
         return Known(linear(name, "iterations", 1.0), "stated", "the record")
@@ -82,15 +82,17 @@ def scale(facts: Timed, name: Name) -> Fact[Scale]:
     return derive("iteration / lr_decay_iters", lambda n: linear(name, "of the horizon", 1 / n), facts.horizon)
 
 
-def _times(tokens: Fact[Scale], name: str, unit: str, factor: Fact[float], *, divide: bool = False) -> Fact[Scale]:
-    def scaled(source: Scale, by: float) -> Scale:
+def _times(
+    tokens: Fact[IterScale], name: str, unit: str, factor: Fact[float], *, divide: bool = False
+) -> Fact[IterScale]:
+    def scaled(source: IterScale, by: float) -> IterScale:
         times = 1 / by if divide else by
-        return Scale(name, unit, lambda iters: source.at(iters) * times)
+        return IterScale(name, unit, lambda iters: source.at(iters) * times)
 
     return derive(unit, scaled, tokens, factor)
 
 
-def _tokens(facts: Timed) -> Fact[Scale]:
+def _tokens(facts: Timed) -> Fact[IterScale]:
     """Constant tokens per update, unless a resumed leg changed the batch: then what the rows say."""
     logged = facts.run.iters.filter(pl.col("tokens").is_not_null() & pl.col("iter").is_not_null())
     changed = any(_BATCH_SETTINGS & _changes(seam) for seam in facts.run.seams)
@@ -112,7 +114,7 @@ def _changes(seam: object) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def _seconds(facts: Timed) -> Fact[Scale]:
+def _seconds(facts: Timed) -> Fact[IterScale]:
     rows = facts.run.iters.filter(pl.col("iter").is_not_null())
     for column, read in (("seconds", _logged_seconds), ("ms", _summed_seconds)):
         usable = rows.filter(pl.col(column).is_not_null()).unique(subset="iter", keep="last").sort("iter")
@@ -121,7 +123,7 @@ def _seconds(facts: Timed) -> Fact[Scale]:
     return Unknown("the record has no times of iterations")
 
 
-def _logged_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[Scale]:
+def _logged_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[IterScale]:
     seconds = rows["seconds"].to_numpy()
     if (np.diff(seconds) < 0).any():
         return Unknown("the seconds in the record go back")
@@ -133,7 +135,7 @@ def _logged_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[Scale]:
     return Known(tabulated("seconds", "s", at, seconds), "stated", "the seconds that the rows say")
 
 
-def _summed_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[Scale]:
+def _summed_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[IterScale]:
     iters, ms = rows["iter"].to_numpy(), rows["ms"].to_numpy().astype(float)
     evaluating = np.isin(iters, facts.run.evals["iter"].drop_nulls().to_numpy())
     evaluating[0] = True

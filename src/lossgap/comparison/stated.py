@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from lossgap.comparison.fact import Fact, Known, Unknown
-from lossgap.comparison.recorded import Recorded
+from lossgap.comparison.recorded import RecordedCurves
 from lossgap.runs.values import as_float, as_text
 from lossgap.strangers import short
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Stated(Recorded):
+class Stated(RecordedCurves):
     """Settings by their nanoGPT names."""
 
     def setting(self, name: str) -> Fact[object]:

@@ -43,7 +43,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class ModelState:
     """A state to evaluate: its checkpoint (None, with `why`, if there is none) and what is reported of it."""
 
     found: Loaded | None = None
@@ -64,7 +64,7 @@ def check(run: Run, side: str) -> None:
         )
 
 
-def states(facts: Facts, side: str, alignment: Alignment) -> Mapping[Which, State]:
+def states(facts: Facts, side: str, alignment: Alignment) -> Mapping[Which, ModelState]:
     """The last state of a run (always loaded) and the best, each checkpoint read once.
 
     `side` is control or test. Raises CheckpointError (`nothing-to-reevaluate`, `bad-checkpoint`).
@@ -75,7 +75,7 @@ def states(facts: Facts, side: str, alignment: Alignment) -> Mapping[Which, Stat
 
     if run.format == "checkpoint":
         found = checkpoints.find(run.path)
-        alone = State(found=loaded(found), reported=_said_by(found))
+        alone = ModelState(found=loaded(found), reported=_said_by(found))
         return {"last": alone, "best": alone}
     files = {
         iteration: path
@@ -90,7 +90,7 @@ def states(facts: Facts, side: str, alignment: Alignment) -> Mapping[Which, Stat
     return _of_folder(facts, side, alignment, files)
 
 
-def _of_folder(facts: Facts, side: str, alignment: Alignment, files: Mapping[int, Path]) -> Mapping[Which, State]:
+def _of_folder(facts: Facts, side: str, alignment: Alignment, files: Mapping[int, Path]) -> Mapping[Which, ModelState]:
     from lossgap.training import checkpoint as checkpoints
 
     last, best = (_reported(facts, side, alignment, of) for of in ("last", "best"))
@@ -99,25 +99,25 @@ def _of_folder(facts: Facts, side: str, alignment: Alignment, files: Mapping[int
         at_last = int(last.reported.iter)
     end = replace(last, found=loaded(checkpoints.load(files[at_last])))
     if best.reported is None:
-        return {"last": end, "best": State(why=f"{side}'s record has no val loss during the training")}
+        return {"last": end, "best": ModelState(why=f"{side}'s record has no val loss during the training")}
     at_best = int(best.reported.iter)
     if at_best == at_last:
         return {"last": end, "best": replace(best, found=end.found)}
     if at_best not in files:
         why = f"{side} has no checkpoint of iteration {at_best}, where its best val loss is"
-        return {"last": end, "best": State(why=why)}
+        return {"last": end, "best": ModelState(why=why)}
     return {"last": end, "best": replace(best, found=loaded(checkpoints.load(files[at_best])))}
 
 
-def _reported(facts: Facts, side: str, alignment: Alignment, of: Which) -> State:
+def _reported(facts: Facts, side: str, alignment: Alignment, of: Which) -> ModelState:
     """The value that the comparison shows; where it compares no val loss, the run's own."""
     metric, value = alignment.metric, getattr(alignment.row(of), side)
     if isinstance(metric, Metric) and metric.name == "val_loss" and value is not None:
         factor = metric.control_factor if side == "control" else metric.test_factor
-        return State(reported=replace(value, value=value.value / factor), per_token=factor)
+        return ModelState(reported=replace(value, value=value.value / factor), per_token=factor)
     if facts.val is None:
-        return State(reported=facts.final if of == "last" else None)
-    return State(reported=(facts.final or facts.val.last) if of == "last" else facts.val.best)
+        return ModelState(reported=facts.final if of == "last" else None)
+    return ModelState(reported=(facts.final or facts.val.last) if of == "last" else facts.val.best)
 
 
 def _said_by(found: Checkpoint) -> Value | None:

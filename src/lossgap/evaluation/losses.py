@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from lossgap.corpus import Tokens, token_window
 from lossgap.corpus.windows import Int64s
-from lossgap.evaluation.windows import Windows
+from lossgap.evaluation.same_targets import Windows
 from lossgap.gpt import GPT
 from lossgap.machine.device import resolve_device
 from lossgap.training import distributed

@@ -24,9 +24,9 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.reevaluation import Like, Reevaluation, Side, Unit, Which
 from lossgap.corpus import Corpus, Tokenizer, open_corpus
 from lossgap.errors import CorpusError
-from lossgap.evaluation.checkpoints import Loaded, State, check, states
+from lossgap.evaluation.checkpoints import Loaded, ModelState, check, states
 from lossgap.evaluation.losses import alike, score_alike
-from lossgap.evaluation.windows import Laid, Windows, same_text, same_tokens, token_text
+from lossgap.evaluation.same_targets import Laid, Windows, same_text, same_tokens, token_text
 from lossgap.strangers import one_line, shown
 from lossgap.training.checkpoint import Checkpoint
 
@@ -69,7 +69,7 @@ def measure_alike(control: Facts, test: Facts, alignment: Alignment, say: Say | 
 # 2. The val split
 
 
-def _corpora(control: State, test: State) -> tuple[Corpus, Corpus]:
+def _corpora(control: ModelState, test: ModelState) -> tuple[Corpus, Corpus]:
     """Each run's corpus; one that has the tokens of the other run's serves for both."""
     assert control.found is not None
     assert test.found is not None
@@ -153,7 +153,7 @@ class _Work:
         self.bytes: int | None = None
         self._scored: dict[tuple[Path, bytes], float] = {}
 
-    def row(self, of: Which, pair: tuple[State, State]) -> Like:
+    def row(self, of: Which, pair: tuple[ModelState, ModelState]) -> Like:
         """Both states at the common context and at their own."""
         first, second = (state.found for state in pair)
         if first is None or second is None:
@@ -235,7 +235,7 @@ def _same_meaning(first: Tokenizer | None, second: Tokenizer | None) -> bool:
     return first is None or second is None or first.to_dict() == second.to_dict()
 
 
-def _reported(state: State, unit: Unit, bytes_per_token: float) -> tuple[float | None, str]:
+def _reported(state: ModelState, unit: Unit, bytes_per_token: float) -> tuple[float | None, str]:
     """What is reported of a state, in `unit`; else None and why."""
     if state.reported is None:
         return None, "nothing that was read has the val loss of this state"

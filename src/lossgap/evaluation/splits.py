@@ -15,7 +15,7 @@ import torch
 
 from lossgap.corpus import Corpus, Split, count_starts, evenly_spaced_windows
 from lossgap.evaluation.losses import device_window, evaluating, score
-from lossgap.evaluation.windows import Windows
+from lossgap.evaluation.same_targets import Windows
 from lossgap.gpt import GPT
 from lossgap.training import distributed
 from lossgap.training.draws import Draws
@@ -54,7 +54,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Mean:
+class SplitLoss:
     """A mean loss, its standard error (None where one window tells none), and how many windows it is over."""
 
     loss: float
@@ -97,15 +97,15 @@ class Evaluator:
         return _evaluation(
             iteration,
             "exact",
-            Mean(math.fsum(losses) / len(losses), standard_error(losses), len(losses)),
-            Mean(val.mean, 0.0, len(laid.starts)),
+            SplitLoss(math.fsum(losses) / len(losses), standard_error(losses), len(losses)),
+            SplitLoss(val.mean, 0.0, len(laid.starts)),
             context,
             None,
             start,
             tuple(val.block_means),
         )
 
-    def _sampled_split(self, model: GPT, draws: Draws, split: Split, eval_iters: int, batch_size: int) -> Mean:
+    def _sampled_split(self, model: GPT, draws: Draws, split: Split, eval_iters: int, batch_size: int) -> SplitLoss:
         tokens, T = self.corpus.tokens(split), model.config.block_size
         count_starts(len(tokens), T, split)
         rank, world_size = distributed.position()
@@ -115,7 +115,7 @@ class Evaluator:
             _, loss = model(*device_window(tokens, starts, T, self.numerics.device))
             means.append(float(loss))
         means = distributed.interleaved(means)
-        return Mean(mean_loss(means), standard_error(means), eval_iters * batch_size)
+        return SplitLoss(mean_loss(means), standard_error(means), eval_iters * batch_size)
 
 
 def mean_loss(means: Sequence[float]) -> float:
@@ -126,8 +126,8 @@ def mean_loss(means: Sequence[float]) -> float:
 def _evaluation(
     iteration: int,
     mode: Mode,
-    train: Mean,
-    val: Mean,
+    train: SplitLoss,
+    val: SplitLoss,
     context: int,
     eval_iters: int | None,
     start: float,

@@ -43,7 +43,7 @@ from lossgap.machine.probe import environment
 from lossgap.random import Float64
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, resolve
-from lossgap.training.source import source_of
+from lossgap.training.recipe_source import source_of
 
 MARGIN = 5.0
 """Times what rounding makes."""

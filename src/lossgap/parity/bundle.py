@@ -47,7 +47,7 @@ Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class BundlePoint:
     """A recorded checkpoint: the state before one update, that update's parts, and the evidence of the step."""
 
     moment: Moment
@@ -91,7 +91,7 @@ class Bundle:
     """Before clipping."""
     evaluations: tuple[tuple[int, Split, float], ...] = field(repr=False)
     """(iteration, split, mean loss over the evaluation batches) of states before that iteration's update."""
-    points: tuple[Point, ...]
+    points: tuple[BundlePoint, ...]
     """In the order of iterations; the first is the state before the first recorded update."""
 
     @property
@@ -206,7 +206,7 @@ def bundle_arrays(bundle: Bundle) -> dict[str, Array]:
     return arrays
 
 
-def parts(point: Point) -> dict[str, Mapping[str, Tensor]]:
+def parts(point: BundlePoint) -> dict[str, Mapping[str, Tensor]]:
     """The tensors of a point by what they are; those that it has not are left out."""
     found = {
         "weights": point.moment.weights,
@@ -245,7 +245,7 @@ def document(bundle: Bundle) -> dict[str, object]:
     return result
 
 
-def _point_document(point: Point) -> dict[str, object]:
+def _point_document(point: BundlePoint) -> dict[str, object]:
     moment = point.moment
     return {
         "iter": moment.iteration,

@@ -25,9 +25,9 @@ from torch import Tensor
 from lossgap.config import TrainConfig
 from lossgap.errors import BundleError, ConfigError
 from lossgap.gpt import GPT, GPTConfig
-from lossgap.parity.bundle import DIGEST, DOCUMENT, SCHEMA, Array, Bundle, Point, digest, token_kind
+from lossgap.parity.bundle import DIGEST, DOCUMENT, SCHEMA, Array, Bundle, BundlePoint, digest, token_kind
 from lossgap.parity.bundle_fields import Fields, parse
-from lossgap.parity.evidence import Allowance, Item
+from lossgap.parity.evidence import Item, StepAllowance
 from lossgap.parity.reference import Direction, Key, sequence_bytes
 from lossgap.parity.rounding import PRECISION, Arithmetic
 from lossgap.parity.sketch import WIDTH
@@ -214,7 +214,7 @@ class _Reader:
     # ---------------------------------------------------------------------------------------------
     # Points
 
-    def _point(self, row: Fields, number: int, parameters: Mapping[str, tuple[int, ...]]) -> Point:
+    def _point(self, row: Fields, number: int, parameters: Mapping[str, tuple[int, ...]]) -> BundlePoint:
         row.only(("iter", "step", "scale", "growth", "lr", "parts", "items"))
         has = tuple(part for part in row.sequence("parts", len(_PARTS)) if isinstance(part, str))
         step = row.count("step", 0, _BIG)
@@ -230,7 +230,7 @@ class _Reader:
 
         rows = list(row.rows("items", MAX_ITEMS))
         sketches = self._numbers(f"points.{number}.sketches", (len(rows), WIDTH), "<f8")
-        return Point(
+        return BundlePoint(
             moment=Moment(
                 iteration=row.count("iter", 0, _BIG),
                 weights=part("weights"),
@@ -269,11 +269,11 @@ def _arithmetic(kind: str) -> Arithmetic:
     return next(known for known in PRECISION if known == kind)
 
 
-def _allowance(fields: Fields, kind: str) -> Allowance:
+def _allowance(fields: Fields, kind: str) -> StepAllowance:
     """[error or null, allowed]."""
     pair = fields.sequence(kind, 2)
     both = Fields(dict(zip(("error", "allowed"), pair, strict=False)), f"{kind} of {fields.where}")
-    return Allowance(both.number_or_none("error", 0.0, 1e300), both.number("allowed", 0.0, 1e300))
+    return StepAllowance(both.number_or_none("error", 0.0, 1e300), both.number("allowed", 0.0, 1e300))
 
 
 def _corpus(fields: Fields) -> dict[str, object]:

@@ -28,7 +28,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class DrawnStretch:
     """The tokens of a stretch: inputs and targets, all int64 on the CPU."""
 
     first: int
@@ -58,7 +58,7 @@ def new_draws(config: TrainConfig) -> Draws:
 
 def draw(
     config: TrainConfig, shape: GPTConfig, corpus: Corpus, draws: Draws, first: int, iterations: int, eval_batches: int
-) -> Drawn:
+) -> DrawnStretch:
     """Draw a stretch of `iterations` from iteration `first` on in the trainer's order.
 
     `draws` stands where the trainer's stands before iteration `first`: after `new_model`, or restored. With
@@ -82,7 +82,7 @@ def draw(
     steps = (iterations, config.gradient_accumulation_steps, config.batch_size, T)
     counted = CounterDraws(config.seed, keyed_dropout=True)
     evaluation = {split: _evaluation(config, T, corpus, counted, split, eval_batches) for split in SPLITS}
-    return Drawn(first=first, x=torch.stack(x).view(steps), y=torch.stack(y).view(steps), evaluation=evaluation)
+    return DrawnStretch(first=first, x=torch.stack(x).view(steps), y=torch.stack(y).view(steps), evaluation=evaluation)
 
 
 def _evaluation(

@@ -51,7 +51,7 @@ ROUNDED_EXACT = 2.0**-22
 
 
 @dataclass(frozen=True)
-class Allowance:
+class StepAllowance:
     """The recording machine's own relative error in an arithmetic (None: not run there), and the one allowed."""
 
     error: float | None
@@ -67,7 +67,7 @@ class Item:
     """Of the float64 value."""
     exact: float
     """Relative distance within which float64 on another machine must give the same."""
-    allowances: Mapping[Arithmetic, Allowance] = field(default_factory=dict)
+    allowances: Mapping[Arithmetic, StepAllowance] = field(default_factory=dict)
     """Empty for what a unit is given."""
 
 
@@ -92,7 +92,7 @@ def gather(job: Job, numerics: Numerics, moment: Moment, gradients: Mapping[str,
     `gradients` (float32, by parameter, before clipping) are what AdamW is judged from; None takes float64's own,
     rounded to float32. Everything runs on the recording's device, the float64 on the CPU.
     """
-    return _Gathering(job, numerics, moment).items(gradients)
+    return _GatheringEvidence(job, numerics, moment).items(gradients)
 
 
 def teacher_gradients(exact: Mapping[Key, Tensor], names: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -100,7 +100,7 @@ def teacher_gradients(exact: Mapping[Key, Tensor], names: Mapping[str, Tensor]) 
     return {name: exact.get(gradient_key(name), torch.zeros_like(names[name])).float() for name in names}
 
 
-class _Gathering:
+class _GatheringEvidence:
     def __init__(self, job: Job, numerics: Numerics, moment: Moment) -> None:
         self.job, self.numerics, self.moment = job, numerics, moment
         self.exact = Step(job, None, moment)
@@ -127,7 +127,7 @@ class _Gathering:
     def _item(self, key: Key, value: _Value) -> Item:
         floor = FLOOR if key in (LOSS, NORM, Key("loss", key.direction, OUTPUT)) or key.what == BATCHES else 0.0
         allowances = {
-            kind: Allowance(value.own.get(kind), max(floor, MULTIPLE * max(errors)))
+            kind: StepAllowance(value.own.get(kind), max(floor, MULTIPLE * max(errors)))
             for kind, errors in value.errors.items()
             if all(map(math.isfinite, errors))  # relative to 0 there is no error
         }

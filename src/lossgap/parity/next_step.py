@@ -9,24 +9,24 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.duration import duration
 from lossgap.parity.bundle import Bundle
 from lossgap.version import __version__
 
 
-def beyond(bundle: Bundle, *, runs: int, recorded_iterations: int, seconds: float) -> Step:
+def beyond(bundle: Bundle, *, runs: int, recorded_iterations: int, seconds: float) -> NextStep:
     """Recording the rest of the training, or a stretch from a later checkpoint, and what replaying that costs.
 
     `runs` is how often a replay trains the stretch (itself and its twins), `seconds` what an iteration takes here.
     """
     rest = bundle.config.max_iters + 1 - bundle.first
     if recorded_iterations >= rest:
-        return Step(command="", why="the training ends with the recorded stretch, so nothing comes after it")
+        return NextStep(command="", why="the training ends with the recorded stretch, so nothing comes after it")
     # What was recorded, a run folder or a config with flags, is not in the bundle, nor is a checkpoint's name.
     start = "CHECKPOINT" if bundle.first else "RUN_OR_CONFIG"
     whole, again = (_price(seconds * runs * count) for count in (rest, bundle.iterations))
-    return Step(
+    return NextStep(
         command=f"lossgap record {start} --iters={rest} -o longer.lossgap",
         why=f"what the hardware does after iteration {bundle.first + bundle.iterations - 1} is unknown; on the "
         f"recording machine, record all of the training (replaying {rest:,} iterations with their twins takes about "
@@ -37,7 +37,7 @@ def beyond(bundle: Bundle, *, runs: int, recorded_iterations: int, seconds: floa
 
 def after_a_fault(
     source: str, numerics: Mapping[str, object], recorded_version: str, *, code_differs: bool, seconds: float
-) -> Step:
+) -> NextStep:
     """The replay that separates what may have made the fault: the code, the compiler, the device, or its kernels.
 
     `source` is the bundle as the user named it, `numerics` those of the replay, `seconds` what it took. With
@@ -45,13 +45,13 @@ def after_a_fault(
     """
     price = f"about {_price(seconds)}"
     if recorded_version != __version__:
-        return Step(
+        return NextStep(
             command=f"lossgap replay {shlex.quote(source)}",
             why=f"lossgap {recorded_version} made the recording, and {__version__} replayed it: install the recorded "
             f"version here and replay again ({price}); if the fault is gone, the code made it",
         )
     if code_differs:
-        return Step(
+        return NextStep(
             command=f"lossgap replay {shlex.quote(source)}",
             why="the code that ran here is not the recording's, though both say the same version: install lossgap and "
             f"torch here as on the recording machine, and replay again ({price})",
@@ -66,10 +66,12 @@ def after_a_fault(
         adamw = "loop" if numerics.get("adamw") == "fused" else "fused"
         flags = f"--attention={attention} --adamw={adamw} --threads=1"
         other = "with this CPU's other kernels; if the fault stays, the code or the installation made it, not a kernel"
-    return Step(command=f"lossgap replay {shlex.quote(source)} {flags}", why=f"repeat it {other} ({price})")
+    return NextStep(command=f"lossgap replay {shlex.quote(source)} {flags}", why=f"repeat it {other} ({price})")
 
 
-def narrower(source: str, widths: tuple[float, ...], margin: float, seconds_per_iter: float, twins: int) -> Step | None:
+def narrower(
+    source: str, widths: tuple[float, ...], margin: float, seconds_per_iter: float, twins: int
+) -> NextStep | None:
     """A shorter replay, whose envelope is within the margin throughout; None if not even one iteration is.
 
     `widths` are half the envelope's widths at each iteration, `margin` is in nats per token as they are.
@@ -77,7 +79,7 @@ def narrower(source: str, widths: tuple[float, ...], margin: float, seconds_per_
     count = next((n for n, width in enumerate(widths) if width > margin), len(widths))
     if not count:
         return None
-    return Step(
+    return NextStep(
         command=f"lossgap replay {shlex.quote(source)} --iters={count}",
         why=f"over {count} iterations rounding stays within the margin of {margin:g} "
         f"(about {_price(seconds_per_iter * count * (1 + twins))})",

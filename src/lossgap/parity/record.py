@@ -25,8 +25,8 @@ from lossgap.errors import BundleError, ConfigError
 from lossgap.gpt import GPTConfig, gpt_config
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
-from lossgap.parity.bundle import Bundle, Point, check_place, write_bundle
-from lossgap.parity.drawing import Drawn, checkpoint_moment, draw, initial_moment, new_draws
+from lossgap.parity.bundle import Bundle, BundlePoint, check_place, write_bundle
+from lossgap.parity.drawing import DrawnStretch, checkpoint_moment, draw, initial_moment, new_draws
 from lossgap.parity.evidence import gather
 from lossgap.parity.reference import Step
 from lossgap.parity.stretch import Job, Moment, Stretch, Trace
@@ -34,8 +34,8 @@ from lossgap.random import Split
 from lossgap.schedule import learning_rate
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, before_cuda, resolve
+from lossgap.training.recipe_source import source_of
 from lossgap.training.resume import check_vocabulary
-from lossgap.training.source import source_of
 
 ITERATIONS = 50
 CHECKPOINTS = 2
@@ -106,7 +106,7 @@ class _Recording:
         self.moment, self.drawn = self._start()
         self.job: Job = self.drawn.job(self.config, self.shape)
 
-    def _start(self) -> tuple[Moment, Drawn]:
+    def _start(self) -> tuple[Moment, DrawnStretch]:
         draws = new_draws(self.config)
         moment = initial_moment(self.config, self.shape, draws)
         if self.found is not None:
@@ -138,10 +138,10 @@ class _Recording:
             points=tuple(self._point(stretch, trace, iteration) for iteration in at),
         )
 
-    def _point(self, stretch: Stretch, trace: Trace, iteration: int) -> Point:
+    def _point(self, stretch: Stretch, trace: Trace, iteration: int) -> BundlePoint:
         moment = trace.moments[iteration]
         gradients = self._gradients(stretch, moment) if moment.step else None
-        return Point(
+        return BundlePoint(
             moment=moment,
             lr=learning_rate(self.config, iteration),
             gradients=gradients,

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lossgap.comparison.comparison import Step as Next
+from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.verdict import Word
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
@@ -32,7 +32,7 @@ from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.envelope import FEWEST_TWINS, Envelope, measure
 from lossgap.parity.replay_result import Evaluated, FirstDeparture, HardwareBound, Replay
 from lossgap.parity.rounding import PRECISION, arithmetic
-from lossgap.parity.steps import Check, Steps, judge
+from lossgap.parity.steps import StepCheck, Steps, judge
 from lossgap.parity.stretch import Stretch, Trace
 from lossgap.parity.trajectory import MEANING, Shape, Trajectory, trajectory
 from lossgap.training.numerics import Departure, Numerics, resolve
@@ -181,7 +181,7 @@ class _Replaying:
     def _is_paired(self) -> bool:
         return PRECISION[arithmetic(recorded_here(self.bundle, self.numerics))] != PRECISION[arithmetic(self.numerics)]
 
-    def _beyond(self, seconds: float) -> Next:
+    def _beyond(self, seconds: float) -> NextStep:
         """Recording the rest of the training, or a stretch from a later checkpoint, and what replaying that costs."""
         return next_step.beyond(
             self.bundle,
@@ -252,12 +252,12 @@ def _agreements(steps: Steps, parts: Trajectory) -> list[str]:
     return reasons
 
 
-def place_of(check: Check) -> str:
+def place_of(check: StepCheck) -> str:
     """Which value of which step, in words."""
     return f"the {check.what} of {check.name} ({check.direction}) at iteration {check.iteration}"
 
 
-def _off(check: Check) -> str:
+def _off(check: StepCheck) -> str:
     if check.error is None:
         return f"out of bounds: {check.why}"
     allowed = "nothing" if not check.allowed else f"{check.allowed:.2g}"

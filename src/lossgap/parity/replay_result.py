@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.verdict import Word
 from lossgap.parity import next_step
-from lossgap.parity.steps import Check, Steps
+from lossgap.parity.steps import StepCheck, Steps
 from lossgap.parity.trajectory import Shape, Trajectory
 from lossgap.random import Split
 from lossgap.training.numerics import Departure, Numerics
@@ -81,7 +81,7 @@ class Replay:
     """Of the recorded training."""
     seconds_per_iter: float
     seconds: float
-    beyond: Step
+    beyond: NextStep
     """What would tell of iterations that were not recorded, and its price."""
     fail_on_difference: bool = False
     """The verdict was made a condition: `exit_code` says whether it is met."""
@@ -92,7 +92,7 @@ class Replay:
         return self.first + self.iterations - 1
 
     @property
-    def layers(self) -> list[Check]:
+    def layers(self) -> list[StepCheck]:
         """Of each layer and direction the check that is furthest out, in the order of the data flow."""
         return self.steps.worst()
 
@@ -102,7 +102,7 @@ class Replay:
         return self.trajectory.shape
 
     @property
-    def next(self) -> tuple[Step, ...]:
+    def next(self) -> tuple[NextStep, ...]:
         """What to do now, most useful first: after a fault what finds its cause, else what is not known yet."""
         if self.verdict == "different":
             found = next_step.after_a_fault(

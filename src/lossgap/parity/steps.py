@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import CorpusError
-from lossgap.parity.bundle import Bundle, Point
+from lossgap.parity.bundle import Bundle, BundlePoint
 from lossgap.parity.drawing import draw, new_draws
 from lossgap.parity.evidence import Item, teacher_gradients
 from lossgap.parity.reference import (
@@ -64,7 +64,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class StepCheck:
     """One value of one recorded step."""
 
     iteration: int
@@ -87,16 +87,16 @@ class Steps:
     """The verdict on all recorded steps."""
 
     arithmetic: Arithmetic
-    checks: tuple[Check, ...]
+    checks: tuple[StepCheck, ...]
     """In the order of iterations, and in each of the data flow: data, forward, backward, optimizer, evaluation."""
 
     @property
-    def first(self) -> Check | None:
+    def first(self) -> StepCheck | None:
         """The first value out of bounds."""
         return next((check for check in self.checks if check.verdict == "out of bounds"), None)
 
     @property
-    def below(self) -> Check | None:
+    def below(self) -> StepCheck | None:
         """The first value that differs, but by less than this arithmetic can show."""
         return next((check for check in self.checks if check.verdict == "below what this dtype can show"), None)
 
@@ -105,16 +105,16 @@ class Steps:
         """True if the first value out of bounds is another one in float64, too: then no kernel made the fault."""
         return self.first is not None and self.first.why.startswith(CODE_DIFFERS)
 
-    def worst(self) -> list[Check]:
+    def worst(self) -> list[StepCheck]:
         """Of each name and direction the check that is furthest out, in the order of their first appearance."""
-        found: dict[tuple[str, Direction], Check] = {}
+        found: dict[tuple[str, Direction], StepCheck] = {}
         for check in self.checks:
             place = (check.name, check.direction)
             found[place] = max(found.get(place, check), check, key=_rank)
         return list(found.values())
 
 
-def _rank(check: Check) -> tuple[int, float]:
+def _rank(check: StepCheck) -> tuple[int, float]:
     order = ("not judged", "within", "below what this dtype can show", "out of bounds")
     if check.error is None or not check.allowed:
         return order.index(check.verdict), math.inf if check.error else 0.0
@@ -137,7 +137,7 @@ def judge(bundle: Bundle, numerics: Numerics, *, say: Say = lambda line: None) -
 class _Judging:
     """One recorded step."""
 
-    def __init__(self, bundle: Bundle, point: Point, numerics: Numerics) -> None:
+    def __init__(self, bundle: Bundle, point: BundlePoint, numerics: Numerics) -> None:
         self.bundle, self.point, self.kind = bundle, point, arithmetic(numerics)
         self.items = {item.key: item for item in point.items}
         self.job = bundle.job()
@@ -145,7 +145,7 @@ class _Judging:
         self.layers = Step(self.job, dataclasses.replace(numerics, compile=False), point.moment)
         self.device = Step(self.job, numerics, point.moment) if numerics.compile else self.layers
 
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[StepCheck]:
         data = self._each(lambda key: key in DATA, data_of(self.job, self.point.iteration))
         data += self._weights()
         forward, backward = self._units(training=True)
@@ -157,9 +157,9 @@ class _Judging:
         evaluation += self._each(lambda key: key.what == BATCHES, self.exact.evaluation(), self.device.evaluation())
         return [*data, *forward, *backward, *optimizer, *evaluation]
 
-    def _units(self, *, training: bool) -> tuple[list[Check], list[Check]]:
+    def _units(self, *, training: bool) -> tuple[list[StepCheck], list[StepCheck]]:
         """Forward checks in the order of the forward pass, backward ones in that of the backward pass."""
-        found: dict[str, list[Check]] = {}
+        found: dict[str, list[StepCheck]] = {}
         for unit in self.exact.units(training=training):
             given = {key: tensor for key, tensor in inputs_of(unit).items() if key in self.items}
             changed = [key for key, tensor in given.items() if self._apart(key, tensor) > self.items[key].exact]
@@ -174,7 +174,7 @@ class _Judging:
         forward = [check for checks in found.values() for check in checks if check.direction != "backward"]
         return forward, [check for name in order for check in found[name] if check.direction == "backward"]
 
-    def _updates(self, exact: Mapping[Key, Tensor]) -> list[Check]:
+    def _updates(self, exact: Mapping[Key, Tensor]) -> list[StepCheck]:
         gradients, changed = self.point.gradients, []
         if gradients is None:
             gradients = teacher_gradients(exact, self.point.moment.weights)
@@ -183,18 +183,18 @@ class _Judging:
         here, found = self.exact.update(gradients), self.device.update(gradients)
         return self._each(lambda key: key.direction == "optimizer", here, found, changed)
 
-    def _weights(self) -> list[Check]:
+    def _weights(self) -> list[StepCheck]:
         """Whether the device holds the recorded weights, bit for bit."""
         here = {name: parameter.detach().cpu() for name, parameter in self.device.model.named_parameters()}
         errors = {n: relative_error(here[n].double(), given.double()) for n, given in self.point.moment.weights.items()}
         wrong = [name for name, error in errors.items() if error]
         return [_exact(self.point.iteration, name, "weights", errors[name], "not the recorded ones") for name in wrong]
 
-    def _rate(self) -> Check:
+    def _rate(self) -> StepCheck:
         here, recorded = learning_rate(self.bundle.config, self.point.iteration), self.point.lr
         error = abs(here - recorded) / recorded if recorded else abs(here)
         same = error <= RATE_ALLOWED
-        return Check(
+        return StepCheck(
             iteration=self.point.iteration,
             name="learning rate",
             direction="optimizer",
@@ -215,7 +215,7 @@ class _Judging:
         exact: Mapping[Key, Tensor],
         found: Mapping[Key, Tensor] | None = None,
         changed: Sequence[Key] = (),
-    ) -> list[Check]:
+    ) -> list[StepCheck]:
         """A check of every recorded value that is `chosen`; `found` None is what `exact` is."""
         found = exact if found is None else found
         items = (item for key, item in self.items.items() if item.allowances and chosen(key))
@@ -228,7 +228,7 @@ class _Judging:
         """Relative distance of a float64 value from the recorded one."""
         return distance(sketch(tensor), self.items[key].sketch)
 
-    def _check(self, item: Item, exact: Tensor | None, found: Tensor | None, changed: Sequence[Key]) -> Check:
+    def _check(self, item: Item, exact: Tensor | None, found: Tensor | None, changed: Sequence[Key]) -> StepCheck:
         allowance = item.allowances.get(self.kind)
         if allowance is None:
             return self._made(item, None, None, None, "not judged", f"the bundle tells nothing of {self.kind} here")
@@ -260,8 +260,8 @@ class _Judging:
         reference: float | None,
         verdict: Verdict,
         why: str = "",
-    ) -> Check:
-        return Check(
+    ) -> StepCheck:
+        return StepCheck(
             iteration=self.point.iteration,
             name=item.key.name,
             direction=item.key.direction,
@@ -287,7 +287,7 @@ def _cause(found: Tensor | None, same: bool, code: float) -> str:
 # What this machine draws
 
 
-def drawn_checks(bundle: Bundle) -> Iterator[Check]:
+def drawn_checks(bundle: Bundle) -> Iterator[StepCheck]:
     """Whether this machine draws the recorded tokens and initial weights by itself, bit for bit.
 
     The tokens are compared where the corpus is here, which has the recorded hash.
@@ -296,7 +296,7 @@ def drawn_checks(bundle: Bundle) -> Iterator[Check]:
         yield from _drawn(bundle)
 
 
-def _drawn(bundle: Bundle) -> Iterator[Check]:
+def _drawn(bundle: Bundle) -> Iterator[StepCheck]:
     config, shape = bundle.config, bundle.shape
     if config.rng != "counter":
         yield _unjudged(bundle, "inputs", "rng=nanogpt draws from a generator whose state a bundle does not hold")
@@ -329,7 +329,7 @@ def _corpus(bundle: Bundle) -> Corpus | str:
     return corpus if corpus.tokens_sha256 == wanted else f"the corpus {name} has other tokens here"
 
 
-def _equal(bundle: Bundle, name: str, here: Tensor, recorded: Tensor) -> Check:
+def _equal(bundle: Bundle, name: str, here: Tensor, recorded: Tensor) -> StepCheck:
     """Tokens (iterations, n, B, T) that this machine draws, and the recorded ones."""
     differs = (here != recorded).flatten(1).any(1)
     where = int(differs.int().argmax()) if bool(differs.any()) else 0
@@ -338,8 +338,8 @@ def _equal(bundle: Bundle, name: str, here: Tensor, recorded: Tensor) -> Check:
     return _exact(bundle.first + where, name, "drawn here", error, why)
 
 
-def _exact(iteration: int, name: str, what: str, error: float, why: str) -> Check:
-    return Check(
+def _exact(iteration: int, name: str, what: str, error: float, why: str) -> StepCheck:
+    return StepCheck(
         iteration=iteration,
         name=name,
         direction="forward",
@@ -352,8 +352,8 @@ def _exact(iteration: int, name: str, what: str, error: float, why: str) -> Chec
     )
 
 
-def _unjudged(bundle: Bundle, name: str, why: str) -> Check:
-    return Check(
+def _unjudged(bundle: Bundle, name: str, why: str) -> StepCheck:
+    return StepCheck(
         iteration=bundle.first,
         name=name,
         direction="forward",

@@ -1,1 +1,1 @@
-"""Renderers: a Comparison as text for people, or as a JSON document."""
+"""Renderers: a result as text on a terminal, as a JSON document, as a page, as a chart. They compute nothing."""

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from lossgap.comparison.alignment import Row
 from lossgap.comparison.comparison import Comparison, exit_code
 from lossgap.comparison.curve import Value
-from lossgap.comparison.differences import Setting
+from lossgap.comparison.differences import ComparedSetting
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.noise import Part
-from lossgap.comparison.reevaluation import Difference, Like, Reevaluation, Side
+from lossgap.comparison.reevaluation import GapPart, Like, Reevaluation, Side
 from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.scales import NAMES
-from lossgap.report import groups
+from lossgap.report import group_rows
 from lossgap.report.json_values import Json, finite, safe, with_why
 from lossgap.version import __version__
 
@@ -52,7 +52,7 @@ def one(found: Comparison) -> Json:
     """The document of one comparison."""
     measured = {} if found.reevaluation is None else {"reevaluation": _reevaluation(found.reevaluation)}
     if found.groups is not None:
-        measured["groups"] = groups.document(found.groups)
+        measured["groups"] = group_rows.document(found.groups)
     return {
         "schema": SCHEMA,
         "lossgap": __version__,
@@ -238,11 +238,11 @@ def _judgement(found: Comparison) -> Json:
 # Settings and findings
 
 
-def _lone(item: Setting, side: str) -> Json:
+def _lone(item: ComparedSetting, side: str) -> Json:
     return with_why({"name": item.name, "value": safe(getattr(item, side)), "factor": item.factor}, _NO_FACTOR)
 
 
-def _differing(item: Setting) -> Json:
+def _differing(item: ComparedSetting) -> Json:
     values: Json = {
         "name": item.name,
         "control": safe(item.control),
@@ -315,7 +315,7 @@ def _like(row: Like) -> Json:
     return with_why(values, dict.fromkeys(values, _nothing_reported(row)))
 
 
-def _difference(item: Difference, row: Like) -> Json:
+def _difference(item: GapPart, row: Like) -> Json:
     values: Json = {
         "name": item.name,
         "control": finite(item.control),

@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 from lossgap.parity.replay_result import Replay
-from lossgap.parity.steps import Check
+from lossgap.parity.steps import StepCheck
 from lossgap.report import replay_words, vega
 from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
@@ -28,7 +28,6 @@ LEAST_RATIO = 1e-3
 """Errors below this share of what is allowed, 0 among them, are drawn there."""
 WIDE = 20.0
 """Envelope widths beyond which the differences are drawn on a symmetric logarithmic axis."""
-VIEWS = ("difference", "losses")
 DIRECTIONS = ("forward", "backward", "optimizer", "evaluation")
 SHAPES = ("circle", "square", "diamond", "triangle-up")
 VERDICTS = ("within", "below what this dtype can show", "out of bounds")
@@ -190,7 +189,7 @@ def layer_rows(found: Replay) -> list[Json]:
     return rows
 
 
-def _ratio(check: Check) -> float:
+def _ratio(check: StepCheck) -> float:
     found = replay_words.ratio(check)
     if found is not None:
         return found

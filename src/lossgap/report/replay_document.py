@@ -10,7 +10,7 @@ import json
 
 from lossgap.parity.envelope import FLOOR, LEVEL
 from lossgap.parity.replay_result import Replay
-from lossgap.parity.steps import Check
+from lossgap.parity.steps import StepCheck
 from lossgap.parity.trajectory import Place
 from lossgap.report.json_values import Json, finite, safe, with_why
 from lossgap.version import __version__
@@ -102,7 +102,7 @@ def _departure(found: Replay) -> Json | None:
     return with_why(values, {"layer": alone, "direction": alone, "shape": "the losses stay within the envelope"})
 
 
-def _layer(check: Check) -> Json:
+def _layer(check: StepCheck) -> Json:
     values: Json = {
         "name": check.name,
         "direction": check.direction,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lossgap.parity.envelope import FLOOR, LEVEL
 from lossgap.parity.replay_result import Replay
-from lossgap.parity.steps import Check
+from lossgap.parity.steps import StepCheck
 from lossgap.report.words import sentence
 
 UNKNOWN = "?"
@@ -98,14 +98,14 @@ def evaluations(found: Replay) -> list[str]:
     ]
 
 
-def ratio(check: Check) -> float | None:
+def ratio(check: StepCheck) -> float | None:
     """Error over allowed; None where one of them is unknown or nothing is allowed."""
     if check.error is None or not check.allowed:
         return None
     return check.error / check.allowed
 
 
-def noteworthy(found: Replay, most: int) -> list[Check]:
+def noteworthy(found: Replay, most: int) -> list[StepCheck]:
     """What is out of bounds or below what the dtype shows, in the data flow's order; then what comes nearest."""
     wrong = [check for check in found.layers if check.verdict in ("out of bounds", "below what this dtype can show")]
     near = sorted(
@@ -121,7 +121,7 @@ def near(found: Replay) -> str:
     return "out of bounds, in the order of computation" if wrong else "nearest to what is allowed"
 
 
-def cells(check: Check) -> tuple[str, ...]:
+def cells(check: StepCheck) -> tuple[str, ...]:
     """A row: layer, value, at which iteration, error, allowed, the recording machine's error, verdict."""
 
     def number(value: float | None) -> str:

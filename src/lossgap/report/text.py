@@ -16,7 +16,7 @@ from rich.text import Text
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Finding
-from lossgap.report import groups, like_for_like, words
+from lossgap.report import group_rows, like_for_like, words
 from lossgap.report.table import INFERRED, equal, lines
 from lossgap.report.terminal import VERDICT_STYLES, command, heading, indented, joined, plain_table
 from lossgap.runs.run import Run
@@ -113,12 +113,12 @@ def _groups(found: Comparison, console: Console) -> None:
         return
     heading(console, "groups of runs")
     table = plain_table()
-    for name in groups.HEADER:
+    for name in group_rows.HEADER:
         table.add_column(name, overflow="fold", justify="left" if name == "at" else "right")
-    for line in groups.lines(found.groups):
+    for line in group_rows.lines(found.groups):
         table.add_row(*(Text(visible(cell)) for cell in line.cells))
     console.print(Padding(table, (0, 0, 0, 3)))
-    for note in groups.notes(found.groups):
+    for note in group_rows.notes(found.groups):
         indented(console, note, 3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lossgap.comparison.comparison import Comparison
-from lossgap.comparison.differences import Setting
+from lossgap.comparison.differences import ComparedSetting
 from lossgap.report.table import INFERRED
 from lossgap.runs.run import Run
 from lossgap.strangers import short, visible
@@ -59,7 +59,7 @@ def noise(found: Comparison) -> list[str]:
     return rows
 
 
-def value(item: Setting, side: str) -> str:
+def value(item: ComparedSetting, side: str) -> str:
     """A setting's value of one run, marked where no record states it."""
     return short(getattr(item, side)) + (INFERRED if side in item.inferred else "")
 

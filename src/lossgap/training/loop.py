@@ -15,10 +15,11 @@ from lossgap.errors import TrainingError
 from lossgap.evaluation.losses import BLOCKS
 from lossgap.evaluation.splits import Evaluation, Evaluator
 from lossgap.gpt import GPT
-from lossgap.runs.record import RunRecord
+from lossgap.runs.run_record import RunRecord
 from lossgap.schedule import learning_rate
 from lossgap.training import distributed
 from lossgap.training.batches import Batches
+from lossgap.training.checkpoint import numbered_name
 from lossgap.training.distributed import Share
 from lossgap.training.draws import Draws
 from lossgap.training.numerics import Numerics
@@ -125,7 +126,7 @@ class Loop:
             if i > 0:
                 names = self._names_at_evaluation(improved)
         if i in c.checkpoint_at:
-            names.append(f"ckpt-{i:06d}.pt")
+            names.append(numbered_name(i))
         if names:
             self._save(list(dict.fromkeys(["ckpt-last.pt", *names])))
 
@@ -134,7 +135,7 @@ class Loop:
         if improved:
             names.append("ckpt-best.pt")
         if self.config.always_save_checkpoint:
-            names.append(f"ckpt-{self.state.iteration:06d}.pt")
+            names.append(numbered_name(self.state.iteration))
         if improved or self.config.always_save_checkpoint:
             names.append("ckpt.pt")
             self.progress.saving(self.config.out_dir)

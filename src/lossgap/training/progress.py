@@ -117,7 +117,7 @@ class Lines:
         """Nothing."""
 
 
-class Figures(ProgressColumn):
+class ProgressFigures(ProgressColumn):
     """Loss, last val loss, tokens/s and MFU: as many of them, in this order, as leave the bar some room."""
 
     ORDER = ("loss", "val", "rate", "mfu")
@@ -149,7 +149,7 @@ class Live:
         self.bar = Bar(
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=None),
-            Figures(console),
+            ProgressFigures(console),
             TimeRemainingColumn(),
             console=console,
             expand=True,

@@ -28,8 +28,8 @@ from lossgap.machine.device import resolve_device
 from lossgap.machine.peak import device_peak
 from lossgap.machine.probe import environment
 from lossgap.runs.folder import prepare_out_dir
-from lossgap.runs.record import RunRecord
 from lossgap.runs.run import Run, read_run
+from lossgap.runs.run_record import RunRecord
 from lossgap.training import checkpoint, distributed, optimizer
 from lossgap.training.batches import Batches
 from lossgap.training.description import Parts

@@ -14,7 +14,7 @@ from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Micro-batches in their order."""
 
     def take(self) -> Batch:
@@ -24,7 +24,7 @@ class Source(Protocol):
         """Draw the micro-batch after the one just taken."""
 
 
-def accumulate(step_model: nn.Module, source: Source, numerics: Numerics, scaler: Scaler, steps: int) -> Tensor:
+def accumulate(step_model: nn.Module, source: BatchSource, numerics: Numerics, scaler: Scaler, steps: int) -> Tensor:
     """Add the gradients of `steps` micro-batches to the parameters, scaled by the loss scale.
 
     Returns the micro-batches' losses, each divided by `steps`: (steps,), on the device.

@@ -9,7 +9,7 @@ import pytest
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
 from lossgap.comparison import Comparison, compare
-from lossgap.runs.readers.fingerprint import references
+from lossgap.runs.readers.recipe_match import references
 from lossgap.runs.readers.source import load_run
 from lossgap.runs.run import Run
 

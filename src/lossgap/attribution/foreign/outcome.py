@@ -29,7 +29,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import LossgapError, LossgapWarning
 from lossgap.evaluation.checkpoints import Loaded, loaded
-from lossgap.evaluation.windows import same_tokens
+from lossgap.evaluation.same_targets import same_tokens
 from lossgap.runs.readers import detect
 from lossgap.runs.readers.base import NO, Source
 from lossgap.runs.readers.source import load_run

@@ -20,7 +20,7 @@ from typing import Final
 
 from lossgap.attribution.arm import Failure
 from lossgap.attribution.foreign import supervisor
-from lossgap.runs.readers import text as decoding
+from lossgap.runs.readers import decoding
 from lossgap.strangers import one_line
 
 MOST_LOG_BYTES: Final = 2 << 30

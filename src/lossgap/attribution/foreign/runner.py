@@ -4,7 +4,7 @@
     arm = runner.arm(plan.settings({"capacity"}), seed=1, measurement=measurement)
     result = run_foreign(arm, root)
 
-1. command.py     splits the command once and fills it in, without a shell
+1. invocation.py     splits the command once and fills it in, without a shell
 2. overrides.py   checks the settings, which may be a stranger's, and makes whole arguments of them
 3. launcher.py    in the script's process: another seed, the best checkpoint kept
 4. process.py     a process group of its own under supervisor.py, which ends it with the worker
@@ -27,8 +27,8 @@ from typing import Final
 
 from lossgap.attribution.arm import Arm, ArmFailed, ArmResult, Measurement, arm_folder
 from lossgap.attribution.code_digest import code_digest
-from lossgap.attribution.foreign import command, launcher, outcome, overrides, process
-from lossgap.attribution.foreign.command import Seeding
+from lossgap.attribution.foreign import invocation, launcher, outcome, overrides, process
+from lossgap.attribution.foreign.invocation import Seeding
 from lossgap.config import TrainConfig
 from lossgap.corpus.cache import cache_folder
 from lossgap.corpus.dataset import tokens_fingerprint
@@ -41,8 +41,8 @@ MOST_FILE_BYTES: Final = 4 << 20
 """Source files of a trainer that are hashed, and bytes of each."""
 _SKIPPED: Final = frozenset({"__pycache__", "site-packages", "node_modules", "data", "wandb"})
 _CODE: Final = (
-    "command.py", "launcher.py", "outcome.py", "overrides.py", "../../evaluation/losses.py",
-    "../../evaluation/windows.py",
+    "invocation.py", "launcher.py", "outcome.py", "overrides.py", "../../evaluation/losses.py",
+    "../../evaluation/same_targets.py",
 )  # fmt: skip
 """Our own files on which a foreign arm's losses depend."""
 
@@ -74,17 +74,17 @@ class Runner:
         Raises ConfigError (`runner-bad-command`, `runner-bad-seed-arg`, `runner-bad-form`, `runner-bad-limit`,
         `runner-not-there`), SourceError (`unknown-format`).
         """
-        words = command.split(text)
+        words = invocation.split(text)
         detect.reader(reader, "--reader")
         if seed_arg:
-            command.seed_words(seed_arg)
+            invocation.seed_words(seed_arg)
         overrides.check_form(override_form)
         if time_limit is not None and not (math.isfinite(time_limit) and time_limit > 0):
             raise ConfigError(
                 "runner-bad-limit", f"--time-limit={short(time_limit)}: give seconds above 0, or leave it out"
             )
         place = Path(folder).resolve()
-        command.check_there(words, place)
+        invocation.check_there(words, place)
         _check_out_dir(words, reader)
         return cls(
             command=words,
@@ -98,7 +98,7 @@ class Runner:
     @property
     def seeding(self) -> Seeding:
         """How a seed reaches the trainer: `argument` (its flag), `launcher`, or `none` (one repetition)."""
-        return command.seeding(self.command, self.seed_arg)
+        return invocation.seeding(self.command, self.seed_arg)
 
     @property
     def why_no_seed(self) -> str:
@@ -112,7 +112,7 @@ class Runner:
 
     def fixed(self, names: Iterable[str]) -> dict[str, str]:
         """Of these settings those that no arm can switch, and why: our trainer's own, and what the command fixes."""
-        given = command.fixed_by(self.command)
+        given = invocation.fixed_by(self.command)
         found = {}
         for name in names:
             theirs = overrides.THEIRS.get(self.reader, {}).get(name, name)
@@ -182,7 +182,7 @@ def code_hash(words: Sequence[str], folder: Path) -> str:
 
 def _files(words: Sequence[str], folder: Path) -> list[Path]:
     found = {folder / word for word in words[1:] if not word.startswith("-") and _is_file(folder / word)}
-    script = command.python_script(words)
+    script = invocation.python_script(words)
     if script is not None:
         root = (folder / script.path).parent if script.path else folder
         for visited, (parent, folders, names) in enumerate(os.walk(root)):
@@ -202,12 +202,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _check_out_dir(words: tuple[str, ...], reader: str) -> None:
-    fixed = command.fixed_by(words).get("out_dir")
-    if reader == overrides.NANOGPT and fixed is not None and command.OUT_DIR not in fixed:
+    fixed = invocation.fixed_by(words).get("out_dir")
+    if reader == overrides.NANOGPT and fixed is not None and invocation.OUT_DIR not in fixed:
         raise ConfigError(
             "runner-bad-command",
-            f"--runner: {short(fixed)} after {command.OVERRIDES} gives all arms one folder; leave it out, or write "
-            f"--out_dir={command.OUT_DIR}",
+            f"--runner: {short(fixed)} after {invocation.OVERRIDES} gives all arms one folder; leave it out, or write "
+            f"--out_dir={invocation.OUT_DIR}",
         )
 
 
@@ -261,7 +261,7 @@ def _run(arm: Arm, root: Path, threads: int) -> ArmResult:
     home = _clean(arm_folder(arm.key, root.resolve()))
     left = outcome.Left(log=home / "log.txt", out=home / "out", kept=home)
     left.out.mkdir()
-    words = command.filled(arm.command, arm.seed_arg, arm.seed, str(left.out), _arguments(arm, settings, left.out))
+    words = invocation.filled(arm.command, arm.seed_arg, arm.seed, str(left.out), _arguments(arm, settings, left.out))
     environment = process.environment(threads, {launcher.FOLDER: str(home)})
     exit = process.run(words, folder, left.log, environment, arm.time_limit)
     try:
@@ -274,7 +274,7 @@ def _run(arm: Arm, root: Path, threads: int) -> ArmResult:
 
 def _settings(arm: Arm) -> dict[str, object]:
     """What the arm is told, in nanoGPT's names: its config, and how it evaluates and saves."""
-    fixed = command.fixed_by(arm.command)
+    fixed = invocation.fixed_by(arm.command)
     told = overrides.passed(arm.config)
     told |= overrides.measured(told, arm.measurement, arm.reader, _script_text(arm))
     names = overrides.THEIRS.get(arm.reader, {})
@@ -283,7 +283,7 @@ def _settings(arm: Arm) -> dict[str, object]:
 
 def _script_text(arm: Arm) -> str:
     """The Python script of the command; "" if there is none, or it cannot be read."""
-    script = command.python_script(arm.command)
+    script = invocation.python_script(arm.command)
     if script is None or not script.path:
         return ""
     try:
@@ -295,7 +295,7 @@ def _script_text(arm: Arm) -> str:
 
 def _arguments(arm: Arm, settings: Mapping[str, object], out: Path) -> list[str]:
     found = overrides.expand(settings, arm.override_form, arm.reader)
-    if arm.reader == overrides.NANOGPT and not any(command.OUT_DIR in word for word in arm.command):
+    if arm.reader == overrides.NANOGPT and not any(invocation.OUT_DIR in word for word in arm.command):
         if "=" in str(out):
             raise ArmFailed("failed", f"nanoGPT takes no '=' in a value, and the arm's folder is {short(str(out))}")
         found += overrides.expand({"out_dir": str(out)}, arm.override_form, "")

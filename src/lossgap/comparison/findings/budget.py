@@ -22,7 +22,7 @@ from lossgap.comparison.rules import (
     rule,
     ruled_out,
 )
-from lossgap.runs.readers.fingerprint import A100
+from lossgap.runs.readers.recipe_match import A100
 from lossgap.runs.values import as_float
 
 BATCH_SETTINGS = ("batch_size", "gradient_accumulation_steps")

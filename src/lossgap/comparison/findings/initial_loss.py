@@ -24,7 +24,7 @@ UNKNOWN_WIDTH = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class FirstLoss:
     """The loss at iteration 0, what it should be, and how far off it may be."""
 
     value: float
@@ -35,7 +35,7 @@ class Start:
     tolerance: float
 
 
-def start(facts: Facts) -> Start | None:
+def start(facts: Facts) -> FirstLoss | None:
     """The start of a run; None where its record does not show one.
 
     Logits of an untrained GPT-2 are dot products of a normalised vector (variance 1 per channel) with embeddings of
@@ -48,7 +48,7 @@ def start(facts: Facts) -> Start | None:
     share = 0.0 if width is None else width * INIT_VARIANCE / 2
     tolerance = UNKNOWN_WIDTH if width is None else min(MOST_TOLERANCE, 0.1 + 5 * math.sqrt(2) * SEED_SHARE * width)
     expected = None if vocabulary is None else vocabulary + share
-    return Start(value=found, expected=expected, share=share, tolerance=tolerance)
+    return FirstLoss(value=found, expected=expected, share=share, tolerance=tolerance)
 
 
 @rule("initial-loss", title="Initial losses differ", group="C", order=1)
@@ -81,7 +81,7 @@ def initial_loss(pair: Pair) -> Result:
     )
 
 
-def _one(label: str, facts: Facts, found: Start | None) -> Result:
+def _one(label: str, facts: Facts, found: FirstLoss | None) -> Result:
     if found is None or found.expected is None or abs(found.value - found.expected) <= found.tolerance:
         return
     numbers: dict[str, object] = {"run": label, "initial": found.value, "expected": found.expected}

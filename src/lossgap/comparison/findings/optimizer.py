@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lossgap.comparison.differences import Setting
+from lossgap.comparison.differences import ComparedSetting
 from lossgap.comparison.fact import Unknown
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.bookkeeping import is_bookkeeping
@@ -80,7 +80,7 @@ def optimizer(pair: Pair) -> Result:
     )
 
 
-def _memory(item: Setting) -> float:
+def _memory(item: ComparedSetting) -> float:
     first, second = as_float(item.control), as_float(item.test)
     if first is None or second is None:
         return 0.1

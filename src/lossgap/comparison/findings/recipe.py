@@ -12,7 +12,7 @@ from lossgap.comparison.findings.capacity import PARAMETER_EXPONENT
 from lossgap.comparison.findings.command import retrain
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Evidence, Finding, Pair, Result, Strength, cause, remark, rule
-from lossgap.runs.readers.fingerprint import Reference, match, references
+from lossgap.runs.readers.recipe_match import Reference, match, references
 from lossgap.runs.values import as_text
 
 GROUPS = 3

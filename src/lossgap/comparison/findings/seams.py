@@ -28,7 +28,7 @@ SCHEDULE = frozenset(("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class SettingStep:
     """How the loss stepped at a seam: mean after minus mean before, and the standard error of that."""
 
     size: float
@@ -51,7 +51,7 @@ class Seam:
     """Whether its trainer says that it went on bit by bit."""
     changed: tuple[str, ...]
     """Settings that are others from here on."""
-    step: Step | None
+    step: SettingStep | None
     rates: tuple[float, float] | None
     """Learning rates before and after, where the record has them."""
 
@@ -92,7 +92,7 @@ def seams(facts: Facts) -> list[Seam]:
     return sorted(found, key=lambda seam: seam.at)
 
 
-def _step(curve: Curve | None, at: int, window: int) -> Step | None:
+def _step(curve: Curve | None, at: int, window: int) -> SettingStep | None:
     """The clearest rise of the mean of a few losses after `at` over the mean of those before it."""
     if curve is None:
         return None
@@ -106,12 +106,14 @@ def _step(curve: Curve | None, at: int, window: int) -> Step | None:
         scatter, level = float(np.std(moves)) / math.sqrt(2), before[-window:]
     if not math.isfinite(scatter):
         return None
-    best: Step | None = None
+    best: SettingStep | None = None
     for count in (count for count in COUNTS if count <= min(window, len(after))):
         size = float(after[:count].mean() - level.mean())
         error = max(1e-9, scatter * math.sqrt(1 / count + 1 / len(level)))
         if best is None or size / error > best.size / best.error:
-            best = Step(size=size, error=error, recovered=_recovered(after, curve.iters[place:], float(level.mean())))
+            best = SettingStep(
+                size=size, error=error, recovered=_recovered(after, curve.iters[place:], float(level.mean()))
+            )
     return best
 
 

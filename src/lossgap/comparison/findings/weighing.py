@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossgap.comparison.curve import Curve
-from lossgap.comparison.differences import Setting
+from lossgap.comparison.differences import ComparedSetting
 from lossgap.comparison.fact import Fact, Known
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
@@ -115,7 +115,7 @@ def others(pair: Pair, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def explains(item: Setting) -> bool:
+def explains(item: ComparedSetting) -> bool:
     """Whether a differing setting could make a gap beyond rounding."""
     return item.meaning and (item.factor in FACTORS or item.name in ("init_from", "optimizer"))
 
@@ -125,7 +125,7 @@ def all_known(pair: Pair) -> bool:
     return all(facts.setting(name).known for _, facts in pair.runs for name in MAIN)
 
 
-def differing(pair: Pair, *names: str) -> tuple[Setting, ...]:
+def differing(pair: Pair, *names: str) -> tuple[ComparedSetting, ...]:
     """Those of `names` that differ."""
     return tuple(item for name in names if (item := pair.settings.differing(name)) is not None)
 
@@ -135,7 +135,7 @@ def evidence(*facts: Fact[object]) -> Evidence:
     return "inferred" if any(isinstance(item, Known) and item.evidence == "inferred" for item in facts) else "computed"
 
 
-def of_settings(items: Iterable[Setting]) -> Evidence:
+def of_settings(items: Iterable[ComparedSetting]) -> Evidence:
     """inferred if one of the values is, else computed."""
     return "inferred" if any(item.inferred for item in items) else "computed"
 
@@ -289,8 +289,3 @@ def distance(pair: Pair) -> Distance | None:
     )
     far = abs(found.test - found.control) > max(FAR_APART, 4 * found.error)
     return found if far and max(found.test, found.control) > FAR_APART else None
-
-
-def factor_words(ratio: float) -> str:
-    """`13.4 times`, `0.25 times`, from a ratio."""
-    return f"{ratio:.3g} times"

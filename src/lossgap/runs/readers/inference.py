@@ -3,7 +3,7 @@
 1. `gradient_accumulation_steps` = tokens per iteration / (batch_size x block_size), where the log prints the first.
    nanoGPT prints it since March 2023, and since then the setting is the total over all processes.
 2. nanoGPT's defaults, for a log with a heading, unless a size in that heading contradicts them.
-3. A recipe by its fingerprint (`fingerprint.py`), where the size of the model is still not known.
+3. A recipe by its fingerprint (`recipe_match.py`), where the size of the model is still not known.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from lossgap.arithmetic import GPT2_OUTPUTS, nanogpt_parameters
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
-from lossgap.runs.readers import fingerprint
+from lossgap.runs.readers import recipe_match
 from lossgap.runs.run import Inferred, Run
 from lossgap.runs.values import as_int
 from lossgap.settings import settings_of
@@ -32,9 +32,9 @@ def infer(run: Run) -> Run:
         found += _defaults(replace(run, inferred=found))
     run = replace(run, inferred=found)
     if run.format in ("nanogpt", "figures", "lossgap") and run.setting("n_layer") is None:
-        found += fingerprint.recipe(run)
+        found += recipe_match.recipe(run)
         run = replace(run, inferred=found)
-        run = replace(run, corpus=run.corpus | fingerprint.facts(run))
+        run = replace(run, corpus=run.corpus | recipe_match.facts(run))
     return _tokens(run)
 
 

@@ -36,7 +36,7 @@ MAX_VALUES = 20_000_000
 
 
 @dataclass
-class _Pending:
+class _PendingRow:
     """The rows of one iteration."""
 
     at: int
@@ -142,7 +142,7 @@ class _Walk:
         self.current = RunBuilder(rows.source, rows.format)
         self.first: int | None = None
         self.last: dict[str, int] = {}
-        self.pending: _Pending | None = None
+        self.pending: _PendingRow | None = None
         self.waiting: list[tuple[Mapping[str, object], str]] = []
 
     def builders(self) -> list[RunBuilder]:
@@ -159,7 +159,7 @@ class _Walk:
                 continue
             if self.pending is None or not self.pending.takes(at, cells):
                 self._flush()
-                self.pending = _Pending(at, line)
+                self.pending = _PendingRow(at, line)
             for role, value in cells.items():
                 self.pending.cells.setdefault(role, value)
                 table = "evals" if role in EVAL_ROLES else "iters"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lossgap.errors import LossgapError
-from lossgap.runs.readers import text as decoding
+from lossgap.runs.readers import decoding
 from lossgap.runs.run_json import open_data
 from lossgap.strangers import shown
 
@@ -115,7 +115,7 @@ class Source:
         for block in self.blocks():
             yield from decoding.numbered(block)
 
-    def blocks(self) -> Iterator[decoding.Block]:
+    def blocks(self) -> Iterator[decoding.TextBlock]:
         """The file as UTF-8 in blocks of whole lines, without ANSI codes. Raises SourceError `source-unreadable`."""
         with self.open() as stream:
             try:

@@ -15,11 +15,11 @@ import polars as pl
 
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, RunBuilder, Series, Source, decimals, number, whole
 from lossgap.runs.readers.builder import join_legs
+from lossgap.runs.readers.decoding import MAX_LINE, TextBlock
 from lossgap.runs.readers.iter_table import FIRST_BLOCK, Columns, IterTable
 from lossgap.runs.readers.legs import Legs, Log, Move
 from lossgap.runs.readers.nanogpt_lines import ITER, LLAMA2C, MINGPT, RESUMED, SCRATCH, STEP, Heading, is_noise
 from lossgap.runs.readers.printed import FORMATTED
-from lossgap.runs.readers.text import MAX_LINE, Block
 from lossgap.runs.run import Run, Thinned
 
 FAST = (
@@ -72,11 +72,10 @@ class Parser:
         self.legs: list[tuple[RunBuilder, list[IterTable]]] = [(self.log.current, [IterTable()])]
         self.heading = Heading(lambda: self.log.heading)
         self.size = 1
-        self.finished: list[RunBuilder] = []
         self.timed = False
         self.traceback = False
 
-    def block(self, block: Block) -> None:
+    def block(self, block: TextBlock) -> None:
         """Take the rows in bulk and the other lines in between."""
         lines = pl.Series([block.data.decode("utf-8", "replace")]).str.split("\n").explode()
         groups = lines.str.extract_groups(FAST).struct.unnest()

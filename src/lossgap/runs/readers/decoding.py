@@ -32,7 +32,7 @@ _ANSI_BYTES = re.compile(f"{_ESCAPE}|{_PASTED}".encode("ascii"))
 
 
 @dataclass(frozen=True)
-class Block:
+class TextBlock:
     """Whole lines as UTF-8, and the number of the first."""
 
     data: bytes
@@ -65,7 +65,7 @@ def clean(text: str) -> str:
     return _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def blocks(stream: BinaryIO, size: int = BLOCK_BYTES) -> Iterator[Block]:
+def blocks(stream: BinaryIO, size: int = BLOCK_BYTES) -> Iterator[TextBlock]:
     """The stream as UTF-8 in blocks that end where a line ends; raises OSError.
 
     A line longer than a block is parted where it has a blank, so that memory stays bounded.
@@ -87,11 +87,11 @@ def blocks(stream: BinaryIO, size: int = BLOCK_BYTES) -> Iterator[Block]:
         cut = _cut(rest, size)
         if cut:
             block, rest = rest[:cut], rest[cut:]
-            yield Block(_plain(block), line)
+            yield TextBlock(_plain(block), line)
             line += block.count(b"\n")
         data = stream.read(size)
     if rest:
-        yield Block(_plain(rest), line)
+        yield TextBlock(_plain(rest), line)
 
 
 def _cut(data: bytes, size: int) -> int:
@@ -108,7 +108,7 @@ def _plain(data: bytes) -> bytes:
     return _ANSI_BYTES.sub(b"", data) if coloured else data
 
 
-def numbered(block: Block) -> Iterator[tuple[int, str]]:
+def numbered(block: TextBlock) -> Iterator[tuple[int, str]]:
     """`(number, text)` of the lines in the block."""
     text = block.data.decode("utf-8", "replace")
     lines = text.split("\n")

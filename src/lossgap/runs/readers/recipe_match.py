@@ -108,7 +108,7 @@ def references() -> tuple[Reference, ...]:
 
 
 @dataclass
-class Match:
+class RecipeMatch:
     """What agrees with a reference and what does not."""
 
     reference: Reference
@@ -149,9 +149,9 @@ class Match:
             self.contradict.append(what)
 
 
-def match(run: Run, reference: Reference) -> Match:
+def match(run: Run, reference: Reference) -> RecipeMatch:
     """Compare a run with one reference."""
-    found = Match(reference)
+    found = RecipeMatch(reference)
     _sizes(run, found)
     _length(run, found)
     _evals(run, found)
@@ -165,7 +165,7 @@ def _rounding(run: Run, column: str) -> float:
     return 0.5 * 10.0**-series.digits if series is not None and series.digits is not None else 0.0
 
 
-def _evals(run: Run, found: Match) -> None:
+def _evals(run: Run, found: RecipeMatch) -> None:
     reference = found.reference
     rows = run.evals.filter((pl.col("kind") == "eval") & pl.col("iter").is_in(list(reference.evals)))
     for at, train, val in rows.select("iter", "train_loss", "val_loss").iter_rows():
@@ -181,7 +181,7 @@ def _evals(run: Run, found: Match) -> None:
             found.loss(f"{name} loss at {at}", value, aim, tolerance, 1.0 if at >= LATE else 0.0)
 
 
-def _iters(run: Run, found: Match) -> None:
+def _iters(run: Run, found: RecipeMatch) -> None:
     reference = found.reference
     rows = run.iters.filter(pl.col("iter").is_in(list(reference.iters)) & pl.col("loss").is_not_null())
     for at, value in rows.select("iter", "loss").iter_rows():
@@ -189,7 +189,7 @@ def _iters(run: Run, found: Match) -> None:
         found.loss(f"loss of iteration {at}", value, reference.iters[at], tolerance, 0.25 if at >= LATE else 0.0)
 
 
-def _sizes(run: Run, found: Match) -> None:
+def _sizes(run: Run, found: RecipeMatch) -> None:
     reference = found.reference
     counted, rounded = as_int(run.parameters.get("nanogpt_count")), as_int(run.parameters.get("rounded_to")) or 1
     if counted is not None:
@@ -204,7 +204,7 @@ def _sizes(run: Run, found: Match) -> None:
             found.size(name, run.config[name] == reference.settings.get(name))
 
 
-def _length(run: Run, found: Match) -> None:
+def _length(run: Run, found: RecipeMatch) -> None:
     if run.span is None:
         return
     last, ends = run.span[1], cast("int", found.reference.settings["max_iters"])
@@ -215,7 +215,7 @@ def _length(run: Run, found: Match) -> None:
         found.contradict.append(f"iteration {last}")
 
 
-def _speed(run: Run, found: Match) -> None:
+def _speed(run: Run, found: RecipeMatch) -> None:
     """MFU x the A100's peak x time: FLOPs of an iteration; few rows may hold an evaluation and only bound it."""
     peak = as_float(run.peak.get("flops")) or (A100 if run.format == "figures" else None)
     rows = run.iters.filter((pl.col("mfu") > 0) & (pl.col("ms") > 0))
