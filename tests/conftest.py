@@ -15,3 +15,5 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A deadline is a timing, and says more of the machine that the suite runs on than of what it tests.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+pytest_plugins = ("pytester",)
+"""For the test of the fixture that we offer."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lossgap.comparison.compare import Measure, Side
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
+    from lossgap.gating.baseline import Baseline
+    from lossgap.gating.judge import GateResult
     from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
@@ -303,3 +305,43 @@ def _with(given: Given, settings: Mapping[str, object]) -> Given:
     """What was given, with `settings` on top of it."""
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     return Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
+
+
+def baseline(*runs: Run | str | Path, margin: float | None = None, out: str | Path | None = None) -> Baseline:
+    """What these runs of the accepted state gave, for `gate`; the same as `lossgap baseline RUN ... -o OUT`.
+
+    Three runs at least, or a folder of runs. `margin` (nats per token) is the smallest shift that counts, by default 4
+    standard deviations of these runs. With `out` it is written. Raises LossgapError for what the caller can mend.
+    """
+    from lossgap.gating.baseline import make_baseline
+
+    made = make_baseline(_runs(runs), margin)
+    if out is not None:
+        made.write(Path(out))
+    return made
+
+
+def gate(
+    *runs: Run | str | Path, baseline: Baseline | str | Path, margin: float | None = None, strict: bool = False
+) -> GateResult:
+    """Whether the runs of a change pass, fail or need more; the same as `lossgap gate RUN ... --baseline FILE`.
+
+    `gate(...).exit_code` is 0, 2 or 3. `strict` fails any change, in either direction, of any signal. One may look
+    after every run. Raises LossgapError for what the caller can mend.
+    """
+    from lossgap.gating.baseline import Baseline, read_baseline
+    from lossgap.gating.judge import gate as judge_gate
+
+    known = baseline if isinstance(baseline, Baseline) else read_baseline(Path(baseline))
+    return judge_gate(_runs(runs), known, margin=margin, strict=strict)
+
+
+def _runs(named: Sequence[Run | str | Path]) -> list[Run]:
+    """The runs, folders of runs expanded."""
+    from lossgap.comparison.sides import expand
+    from lossgap.runs.readers.source import load_run
+
+    found: list[Run] = []
+    for item in named:
+        found += [item] if isinstance(item, Run) else [load_run(source) for source in expand(str(item))]
+    return found

@@ -233,6 +233,35 @@ class ReadFlags(Shown, ReadOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaselineFlags:
+    """Flags of `lossgap baseline`."""
+
+    out: Path = setting(Path("baseline.json"), "the baseline; also -o FILE", value="FILE")
+    margin: float | None = setting(
+        None, "the smallest shift that counts; else 4 standard deviations of these runs", "nats per token", value="X"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions:
+    """What `gate` is asked for, beside the runs and the baseline."""
+
+    margin: float | None = setting(
+        None, "the smallest shift that counts, in place of the baseline's", "nats per token", value="X"
+    )
+    strict: bool = setting(False, "fail if anything changed, for better or worse, the gradient norm too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateFlags(GateOptions):
+    """Flags of `lossgap gate`."""
+
+    baseline: Path | None = setting(None, "what the accepted state gave (`lossgap baseline`)", value="FILE")
+    md: bool = setting(False, "a table for a comment on a pull request", group=OUTPUT)
+    json: bool = setting(False, "one JSON document on standard output", group=OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunsFlags(Shown):
     """Flags of `lossgap runs`."""
 

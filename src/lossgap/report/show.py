@@ -25,6 +25,7 @@ Json = dict[str, Any]
 
 MODULES = {
     "Comparison": "lossgap.report.comparison_view",
+    "GateResult": "lossgap.report.gate_view",
 }
 """The module of each class of results."""
 PIPED = 80
