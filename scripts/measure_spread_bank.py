@@ -11,17 +11,22 @@ Every recipe is `BASE` with what `RECIPES` changes. "tenth" is the first 100,000
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.errors import LossgapError
-from lossgap.settings import build, parse_arguments, setting
+from lossgap.settings import setting
 
 BANK = Path(__file__).parents[1] / "src" / "lossgap" / "comparison" / "spread_bank.json"
+LEAST = 3
+"""Seeds of a recipe, below which it is left out."""
 COMMAND = "python scripts/measure_spread_bank.py --runs=out-spread-bank"
 
 BASE: dict[str, object] = {
@@ -67,9 +72,6 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
     "low rate": {"n_embd": 48, "learning_rate": 1e-4, "max_iters": 600},
     "short windows, dropout": {"block_size": 32, "batch_size": 16, "learning_rate": 4e-3, "dropout": 0.1},
 }
-
-
-KEPT = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "learning_rate", "max_iters", "dropout", "decay_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,39 +167,103 @@ def exact(place: Path) -> list[float]:
 
 
 def write(folder: Path) -> None:
-    """The table `spread_bank.json` from the finished trainings: one entry per recipe, with its seeds' losses."""
+    """The table `spread_bank.json`: these trainings, the groups that the tests store, and the published ones in it."""
     from lossgap.version import __version__
 
-    entries: list[dict[str, object]] = []
-    for name in RECIPES:
-        found = sorted(
-            (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/exact.json")),
-            key=lambda item: int(item["seed"]),
-        )
-        finals = [float(item["val_loss"]) for item in found if item["recipe"] == name]
-        if len(finals) < 3:
-            continue
-        recipe = {key: value for key, value in settings(name, folder).items() if key in KEPT}
-        recipe["dataset"] = "tenth" if RECIPES[name].get("dataset") == "tenth" else "shakespeare_char"
-        entries.append(
-            {
-                "id": name,
-                "recipe": recipe,
-                "n": len(finals),
-                "mean": round(statistics.fmean(finals), 6),
-                "sd": round(statistics.stdev(finals), 6),
-                "finals": [round(value, 6) for value in finals],
-            }
-        )
-    table: dict[str, object] = {
+    old = json.loads(BANK.read_text(encoding="utf-8")) if BANK.exists() else {"groups": []}
+    kept = [
+        item for item in old["groups"] if item["source"].startswith(("github.com/", "python scripts/measure_spread.py"))
+    ]
+    table = {
         "schema": "lossgap.spread-bank/1",
-        "about": "Exact val losses over seeds of small recipes on one thread of a CPU.",
-        "command": COMMAND,
+        "about": "Groups of repeated runs: n, the standard deviation of the last val loss (nats per token) over seeds, "
+        "and the scale of the recipe. Only these numbers are kept of published logs.",
+        "command": COMMAND + " --write=True",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "lossgap": __version__,
-        "entries": entries,
+        "groups": [*_trained(folder), *_truth(), *_gallery(), *kept],
     }
     BANK.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def group(
+    name: str, source: str, finals: Sequence[float], recipe: Mapping[str, object], vocab: int
+) -> dict[str, object]:
+    """One group of the table."""
+    layers, width = _number(recipe, "n_layer"), _number(recipe, "n_embd")
+    iters = _number(recipe, "max_iters")
+    return {
+        "id": name,
+        "n": len(finals),
+        "mean": round(statistics.fmean(finals), 5),
+        "sd": round(statistics.stdev(finals), 6),
+        "tokens": iters * _number(recipe, "batch_size") * _number(recipe, "block_size"),
+        "parameters": 12 * layers * width**2 + (2 * layers + 1 + vocab) * width,
+        "rate": _number(recipe, "learning_rate"),
+        "iterations": iters,
+        "source": source,
+    }
+
+
+def _number(recipe: Mapping[str, object], name: str) -> float:
+    value = recipe[name]
+    assert isinstance(value, int | float)
+    return value
+
+
+def _trained(folder: Path) -> list[dict[str, object]]:
+    found = sorted((json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/exact.json")), key=_seed)
+    groups = []
+    for name in RECIPES:
+        finals = [float(item["val_loss"]) for item in found if item["recipe"] == name]
+        if len(finals) >= LEAST:
+            groups.append(group(name, COMMAND, finals, settings(name, folder), 65))
+    return groups
+
+
+def _seed(item: Mapping[str, int]) -> int:
+    return item["seed"]
+
+
+def _truth() -> list[dict[str, object]]:
+    """The arms of the calibration's bank with one scale are one group: their mean log sd, and the runs of one arm."""
+    tests = Path(__file__).parents[1] / "tests"
+    sys.path.insert(0, str(tests))
+    from attribution.truth.bank import HELD_OUT_PATH, PATH, load  # type: ignore[import-not-found]
+    from attribution.truth.recipes import BASE as TRUTH_BASE  # type: ignore[import-not-found]
+    from attribution.truth.recipes import PAIRS  # type: ignore[import-not-found]
+
+    cells: dict[tuple[float, ...], list[tuple[dict[str, object], list[float]]]] = {}
+    for first, second, pair in zip(load(PATH), load(HELD_OUT_PATH), PAIRS, strict=True):
+        plan = pair.plan(str(tests))
+        for place, arm in enumerate(first.arms):
+            recipe = {**TRUTH_BASE, **plan.settings(arm)}
+            finals = [*first.losses["last"][:, place].tolist(), *second.losses["last"][:, place].tolist()]
+            names = ("n_embd", "block_size", "batch_size", "max_iters", "learning_rate")
+            cells.setdefault(tuple(_number(recipe, name) for name in names), []).append((recipe, finals))
+    groups = []
+    for number, arms in enumerate(cells.values(), 1):
+        entry = group(f"calibration {number}", "make truth", arms[0][1], arms[0][0], 17)
+        logs = [math.log(statistics.stdev(finals)) for _, finals in arms]
+        groups.append(entry | {"sd": round(math.exp(statistics.fmean(logs)), 6)})
+    return groups
+
+
+def _gallery() -> list[dict[str, object]]:
+    from gallery.plants import PRESET  # type: ignore[import-not-found]
+    from gallery.plants import RECIPES as GALLERY
+
+    from lossgap.presets import preset
+
+    data = Path(__file__).parents[1] / "tests" / "gallery" / "data"
+    stored = json.loads((data / "spreads.json").read_text(encoding="utf-8"))["spreads"]
+    groups = []
+    for name, changes in GALLERY.items():
+        with gzip.open(data / f"nulls-{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            finals = [float(json.loads(line)["rows"]["final"]["val_loss"][-1]) for line in lines]
+        finals += next(item["finals"] for item in stored if item["id"] == f"gallery {name}")
+        groups.append(group(f"gallery {name}", "make gallery", finals, {**preset(PRESET), **changes}, 65))
+    return groups
 
 
 if __name__ == "__main__":
