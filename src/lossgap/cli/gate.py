@@ -11,9 +11,9 @@ from lossgap.errors import ConfigError
 from lossgap.options import GateFlags
 
 USAGE = "gate RUN [RUN ...] --baseline=FILE [--margin=X] [--strict] [--md | --json]"
-ABOUT = """Holds the runs of a change against a baseline (`lossgap baseline`): pass, fail, or needs more runs. Give all \
-runs of the change each time; looking after every run is allowed, and stopping at any. A folder of runs stands for all \
-the runs in it. Exit codes: 0 pass, 2 fail, 3 needs more."""
+ABOUT = """Holds the runs of a change against a baseline (`lossgap baseline`): pass, fail, or needs more runs. Give \
+all runs of the change each time; looking after every run is allowed, and stopping at any. A folder of runs stands for \
+all the runs in it. Exit codes: 0 pass, 2 fail, 3 needs more."""
 EXAMPLES = (
     "gate change/seed-101 --baseline=baseline.json",
     "gate change --baseline=baseline.json --margin=0.004 --md",

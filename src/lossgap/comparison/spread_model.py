@@ -212,7 +212,7 @@ def _measured(item: dict[str, object]) -> Measured:
     for name in ("tokens", "parameters", "rate", "iterations"):
         value = as_float(item.get(name))
         if value is not None and value > 0:
-            scales[name] = value  # type: ignore[index]  # the four names are those of `Scale`
+            scales[name] = value
     return Measured(
         id=as_text(item.get("id")) or "", n=n, sd=sd, scales=scales, source=as_text(item.get("source")) or ""
     )

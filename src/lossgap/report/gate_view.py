@@ -5,7 +5,7 @@ from __future__ import annotations
 from lossgap.gating.boundary import LOOKS
 from lossgap.gating.judge import FALSE_GREEN, FALSE_RED, GateResult, SignalRow
 from lossgap.report.blocks import Grid, GridColumn, Judgement, Paragraphs, View
-from lossgap.report.document import Json, finite, with_why
+from lossgap.report.json_values import Json, finite, with_why
 from lossgap.strangers import visible
 from lossgap.version import __version__
 
