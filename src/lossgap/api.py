@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lossgap.comparison.compare import Measure, Side
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
-    from lossgap.gating.baseline import Baseline
+    from lossgap.gating.accepted import Baseline
     from lossgap.gating.judge import GateResult
     from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
@@ -313,7 +313,7 @@ def baseline(*runs: Run | str | Path, margin: float | None = None, out: str | Pa
     Three runs at least, or a folder of runs. `margin` (nats per token) is the smallest shift that counts, by default 4
     standard deviations of these runs. With `out` it is written. Raises LossgapError for what the caller can mend.
     """
-    from lossgap.gating.baseline import make_baseline
+    from lossgap.gating.accepted import make_baseline
 
     made = make_baseline(_runs(runs), margin)
     if out is not None:
@@ -329,7 +329,7 @@ def gate(
     `gate(...).exit_code` is 0, 2 or 3. `strict` fails any change, in either direction, of any signal. One may look
     after every run. Raises LossgapError for what the caller can mend.
     """
-    from lossgap.gating.baseline import Baseline, read_baseline
+    from lossgap.gating.accepted import Baseline, read_baseline
     from lossgap.gating.judge import gate as judge_gate
 
     known = baseline if isinstance(baseline, Baseline) else read_baseline(Path(baseline))

@@ -15,7 +15,7 @@ from comparison.made import LAPTOP, run, table
 from lossgap import schemas
 from lossgap.cli.main import main
 from lossgap.errors import ConfigError
-from lossgap.gating.baseline import make_baseline, read_baseline
+from lossgap.gating.accepted import make_baseline, read_baseline
 from lossgap.gating.boundary import LOOKS, boundary, p_values, spent
 from lossgap.gating.judge import gate
 from lossgap.report import gate_view

@@ -26,9 +26,9 @@ import numpy as np
 
 from lossgap.comparison.facts import Facts
 from lossgap.errors import ConfigError
-from lossgap.gating.baseline import Baseline, check_margin
+from lossgap.gating.accepted import Baseline, check_margin
 from lossgap.gating.boundary import LOOKS, boundary, p_values
-from lossgap.gating.signals import Signal, Signals, signals
+from lossgap.gating.readings import Signal, Signals, signals
 from lossgap.runs.run import Run
 from lossgap.runs.run_json import plain
 from lossgap.strangers import shown

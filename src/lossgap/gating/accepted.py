@@ -4,7 +4,7 @@
     made.write(Path("baseline.json"))
     read_baseline(Path("baseline.json")) == made
 
-It holds one number for each run and signal (signals.py), the settings that all runs share, the spread, and the margin.
+It holds one number for each run and signal (readings.py), the settings that all runs share, the spread, and the margin.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import cast
 
 from lossgap.comparison.facts import Facts
 from lossgap.errors import ConfigError
-from lossgap.gating.signals import PRIMARY, SIGNALS, Signal, signals
+from lossgap.gating.readings import PRIMARY, SIGNALS, Signal, signals
 from lossgap.runs.run import Run
 from lossgap.runs.run_json import plain, write_json
 from lossgap.runs.values import as_float, as_list, as_mapping, as_text
