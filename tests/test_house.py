@@ -117,6 +117,22 @@ def test_a_file_name_means_one_thing() -> None:
     assert {stem: places for stem, places in homes.items() if len(places) > 1 and stem not in own} == {}
 
 
+def test_the_map_names_every_file() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = dict(re.findall(r"^### `([a-z_/]+)/`\n(.*?)(?=^### |\Z)", text, re.MULTILINE | re.DOTALL))
+    missing, named = [], 0
+    for path in SOURCES:
+        if path.name == "__init__.py":
+            continue
+        room = path.parent.relative_to(ROOT / "src" / "lossgap").as_posix()
+        listed = re.findall(r"^(\w+\.py)", rooms.get("lossgap" if room == "." else room, ""), re.MULTILINE)
+        missing += [] if path.name in listed else [f"{room}/{path.name}"]
+        named += 1
+    assert not missing
+    every = sum(len(re.findall(r"^\w+\.py", listed, re.MULTILINE)) for listed in rooms.values())
+    assert every == named, "the map names a file that is not there"
+
+
 def test_no_room_is_called_utils() -> None:
     forbidden = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
     assert not {path.stem for path in SOURCES} & forbidden
