@@ -22,7 +22,6 @@ from lossgap.kernels.check import Check, check, judged, refuse
 from lossgap.kernels.kernels import AdamW, CrossEntropy, Embedding, Gelu, Normalisation, of_a_run
 from lossgap.kernels.operation import Operation
 from lossgap.kernels.products import Linear, SelfAttention
-from lossgap.report import canary as rendered
 from lossgap.training.numerics import Numerics, applied
 
 from .small import SETTINGS, config, numerics
@@ -251,7 +250,7 @@ def test_the_canary_draws_nothing_from_torch() -> None:
 def test_python_call_and_document() -> None:
     found = lossgap.canary(**SETTINGS)
     assert not found.faults
-    document = json.loads(rendered.text(found))
+    document = found.json()
     jsonschema.validate(document, schemas.load("canary"))
     assert document["verdict"] == "within bounds"
     assert {each["direction"] for each in document["checks"]} == {"forward", "backward", "optimizer"}
@@ -272,7 +271,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert [each["operation"] for each in document["checks"] if not each["ok"]] == ["GELU", "GELU"]
     assert main(["canary", *flags(), "--fail-on-fault"]) == 2
     assert main(["canary", *flags()]) == 0
-    assert "out of bounds: GELU" in capsys.readouterr().out
+    assert "Out of bounds: GELU" in capsys.readouterr().out
 
 
 def test_command_takes_a_run_and_its_checkpoint(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

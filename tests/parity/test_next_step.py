@@ -46,7 +46,7 @@ def test_a_fault_is_repeated_with_one_thing_changed(numerics: dict[str, object],
 
 def test_other_code_is_named_before_the_device() -> None:
     (other,) = replace(faulty(device="cuda"), version_recorded="0.0.1").next
-    assert "lossgap 0.0.1 made the recording" in other.why
+    assert "the recording was made by lossgap 0.0.1" in other.why
     differs = [
         *FAULTY[:1],
         replace(FAULTY[1], why="the code differs: in float64, too, it is 0.3 from the recorded one"),

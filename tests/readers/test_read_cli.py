@@ -70,7 +70,7 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureF
     path = tmp_path / "x.log"
     path.write_text("Overriding: evil = [red]\x07\u2028\x9b31m\niter 0: loss 4.0000\n")
     document(capsys, str(path))
-    assert read.main([str(path)]) == 0
+    assert read.main([str(path), "--full"]) == 0
     shown = capsys.readouterr().out
     assert "[red]" in shown
     assert "\x07" not in shown
@@ -97,6 +97,10 @@ def test_no_number_is_cut_off_to_fit(tmp_path: Path, capsys: pytest.CaptureFixtu
     tail = "time 119975.84ms, mfu 15.34%\n"
     path.write_text(f"iter 123456789: loss 10.9774, {tail}iter 223456789: loss 3.8853, {tail}")
     assert read.main([str(path)]) == 0
+    brief = capsys.readouterr().out
+    assert "3.8853 @223456789" in brief
+    assert len(brief.splitlines()) <= 24
+    assert read.main([str(path), "--full"]) == 0
     shown = capsys.readouterr().out
     assert "10.9774 @123456789" in shown
     assert "3.8853 @223456789" in shown

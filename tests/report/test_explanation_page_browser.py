@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-from lossgap.report import embed, explanation_page, vega, waterfall
+from lossgap.report import embed, vega, waterfall
 from lossgap.strangers import visible
 from report import explained
 from report.browser import Browser, Page, find
 from report.explained import explanation
 from report.hostile import HOSTILE
 from report.test_explanation_document import CASES, hostile
+from report.test_explanation_page import show_page
 from report.test_page_browser import contrast
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here (Debian, Ubuntu: apt install chromium)")
 
-FALLS, CURVES = "document.querySelector('.waterfall .plot')", "document.querySelector('.curves .plot')"
-HIDDEN = "[...document.querySelectorAll('[data-at]')].map(part => part.dataset.at + ' ' + part.hidden)"
+FALLS = "[...document.querySelectorAll('[data-draws=waterfall] .plot')].find(plot => !plot.closest('[hidden]'))"
+CURVES = "document.querySelector('[data-draws=arms] .plot')"
+HIDDEN = "[...document.querySelectorAll('[data-choice]')].map(part => part.dataset.choice + ' ' + part.hidden)"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of four factors."""
     file = tmp_path_factory.mktemp("page") / "page.html"
-    explanation_page.write(explanation(4, seeds=3), file)
+    show_page(explanation(4, seeds=3), file)
     return file
 
 
@@ -54,7 +56,7 @@ def strokes(shown: Page) -> list[str]:
 @pytest.mark.parametrize("name", HOSTILE[::2], ids=ascii)  # all of them: test_explanation_page
 def test_hostile_text_is_text(browser: Browser, name: str, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    explanation_page.write(hostile(name), file)
+    show_page(hostile(name), file)
     shown = browser.open(file)
     assert shown.complaints == []
     assert shown.requests == [file.as_uri()]
@@ -64,7 +66,7 @@ def test_hostile_text_is_text(browser: Browser, name: str, tmp_path: Path) -> No
     assert (
         shown.value("document.querySelectorAll('img, iframe, object, embed, link, a, base, form[action]').length") == 0
     )
-    assert shown.value("document.querySelectorAll('script').length") == 3
+    assert shown.value("document.querySelectorAll('script').length") == 5
     assert shown.value("Object.keys({}).length + Number('polluted' in {})") == 0
     assert {"control", "length", "test"} <= set(texts(shown, FALLS))
     for width in (360, 1000):
@@ -91,19 +93,16 @@ def test_the_waterfall_is_drawn(browser: Browser, path: Path) -> None:
 
 def test_the_keyboard_switches_all_that_belongs_to_best(browser: Browser, path: Path) -> None:
     shown = browser.open(path)
-    assert set(shown.value(HIDDEN)) == {"last false", "best true"}
-    assert shown.value(f"{FALLS}.dataset.drawn") == "last"
+    assert set(shown.value(HIDDEN)) == {"at:last false", "at:best true"}
+    assert shown.value(HIDDEN)[0] == "at:last false"
     shown.press("Tab", 9)
     assert shown.value("document.activeElement.value") == "last"
     assert shown.value("getComputedStyle(document.activeElement.nextElementSibling).outlineStyle") == "solid"
     shown.press("ArrowRight", 39)
-    shown.wait(f"{FALLS}.dataset.drawn === 'best'")
-    assert set(shown.value(HIDDEN)) == {"last true", "best false"}
+    shown.wait(f"{HIDDEN}[0] === 'at:last true'")
+    assert set(shown.value(HIDDEN)) == {"at:last true", "at:best false"}
     best = waterfall.waterfall(explanation(4, seeds=3), "best")
     assert {bar.label for bar in best.bars} <= set(texts(shown, FALLS))
-    text = shown.value("document.body.innerText")
-    assert "Contributions, best against best" in text
-    assert "Contributions, last against last" not in text
     assert shown.complaints == []
 
 
@@ -117,7 +116,7 @@ def test_curves_are_coloured_by_the_chosen_factor(browser: Browser, path: Path) 
     for place in (1, 3):
         other = browser.open(path, fragment=f"#by={place}&low=0&at=best")
         assert other.value(f"{CURVES}.dataset.drawn") == f"{place} all"
-        assert other.value(f"{FALLS}.dataset.drawn") == "best"
+        assert other.value(HIDDEN)[0] == "at:last true"
         expected = [
             light["test" if place in line["on"] else "control"]
             for end in (False, True)
@@ -140,20 +139,20 @@ def test_the_keyboard_chooses_the_factor(browser: Browser, path: Path) -> None:
     shown.press("Tab", 9)
     shown.press(" ", 32, " ")
     shown.wait(f"{CURVES}.dataset.drawn === '1 all'")
-    assert shown.value(f"{FALLS}.dataset.drawn") == "last"
+    assert shown.value(HIDDEN)[0] == "at:last false"
     assert shown.complaints == []
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
-    block = text.split('<script type="application/json" class="data">', 1)[1].split("</script>", 1)[0]
-    found: list[dict[str, Any]] = json.loads(block)["curves"]["lines"]
+    block = text.rsplit('<script type="application/json" class="data">', 1)[1].split("</script>", 1)[0]
+    found: list[dict[str, Any]] = json.loads(block)["lines"]
     return found
 
 
 def test_an_unknown_fragment_changes_nothing(browser: Browser, path: Path) -> None:
     shown = browser.open(path, fragment="#at=middle&by=77&low=&__proto__=1&constructor=x")
-    assert shown.value(f"{FALLS}.dataset.drawn") == "last"
+    assert shown.value(HIDDEN)[0] == "at:last false"
     assert shown.value(f"{CURVES}.dataset.drawn") == "0 low"
     assert shown.complaints == []
 
@@ -161,7 +160,7 @@ def test_an_unknown_fragment_changes_nothing(browser: Browser, path: Path) -> No
 @pytest.mark.parametrize("name", ["1 factors", "7 factors", "permutations", "one seed", "noisy", "unreported"])
 def test_every_kind_is_drawn_without_complaint(browser: Browser, name: str, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    explanation_page.write(CASES[name], file)
+    show_page(CASES[name], file)
     for fragment in ("", "#at=best"):
         shown = browser.open(file, fragment=fragment, width=360, height=740)
         assert shown.complaints == []
@@ -170,15 +169,15 @@ def test_every_kind_is_drawn_without_complaint(browser: Browser, name: str, tmp_
 
 def test_nothing_known_shows_its_text(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    explanation_page.write(CASES["nothing yet"], file)
+    show_page(CASES["nothing yet"], file)
     shown = browser.open(file)
     assert shown.complaints == []
-    assert "Not drawn: no seed has ended." in shown.value("document.body.innerText")
+    assert "No chart: no seed has ended." in shown.value("document.body.innerText")
 
 
 def test_many_arms(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    explanation_page.write(explanation(5, seeds=60, points=21), file)
+    show_page(explanation(5, seeds=60, points=21), file)
     shown = browser.open(file)
     assert len(strokes(shown)) == 576
     assert shown.complaints == []
@@ -224,19 +223,17 @@ def test_without_javascript_both_alignments_are_there(browser: Browser, path: Pa
     shown = browser.open(path, scripts=False)
     text = shown.value("document.body.innerText")
     assert "The chart needs JavaScript. All numbers are in the tables below." in text
-    assert "Contributions, last against last" in text
-    assert "Contributions, best against best" in text
+    assert "last against last" in text
+    assert "best against best" in text
     assert "Coloured by" not in text
-    assert "Losses" not in text
 
 
 def test_the_scale_stands_above_all_numbers(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "page.html"
-    explanation_page.write(explanation(3, scale=explained.SCALED), file)
+    show_page(explanation(3, scale=explained.SCALED), file)
     shown = browser.open(file)
-    tops = shown.value(
-        "['.warning', '.gap', '.plot', 'table'].map(name => document.querySelector(name).getBoundingClientRect().top)"
-    )
+    top = "document.querySelector(name).getBoundingClientRect().top"
+    tops = shown.value(f"['.warning', '.judgement', '.plot', 'table'].map(name => {top})")
     assert tops == sorted(tops)
     assert "Scaled down to 1/8 of the iterations" in shown.value("document.querySelector('.warning').textContent")
 

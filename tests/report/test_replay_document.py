@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 
 import jsonschema
 import pytest
-from rich.console import Console
 
 from lossgap import schemas
-from lossgap.report import replay_document, replay_text, replay_words
+from lossgap.parity.replay_result import Replay
+from lossgap.report import replay_document, replay_words, show
 from report.hostile import HOSTILE
 from report.replayed import CASES, check, checks, hostile, replay
 
@@ -33,10 +32,9 @@ def valid(name: str) -> dict[str, object]:
     return document
 
 
-def printed(found: object, width: int = 120) -> str:
-    stream = io.StringIO()
-    replay_text.show(found, Console(file=stream, width=width))  # type: ignore[arg-type]  # a Replay
-    return stream.getvalue()
+def printed(found: Replay, width: int = 120) -> str:
+    """Everything that is known, on a terminal."""
+    return show.text([found], full=True, width=width)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -83,17 +81,41 @@ def test_text_says_what_there_is(name: str) -> None:
     shown = " ".join(printed(found).split())
     assert replay_words.WORDS[found.verdict] in shown
     assert replay_words.bound(found) in shown
-    assert ("parts first" in shown) == (found.first_departure is not None)
+    assert replay_words.headline(found) in shown
     for step in found.next:
-        assert step.command in printed(found)
-    if found.settle:
+        assert step.command in shown
+    if found.settle and not found.next:
         assert found.settle in shown
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_answer_fits_a_screen_and_begins_with_a_sentence(name: str) -> None:
+    found = CASES[name]
+    text = show.text([found])
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines())) <= 80
+    assert " ".join(text.split()).startswith(replay_words.headline(found)[:60])
+    assert replay_words.WORDS[found.verdict] in " ".join(text.split())
+
+
+def test_the_sentence_says_where_it_differs_first() -> None:
+    assert replay_words.headline(CASES["equivalent"]) == (
+        "This machine computes the recorded training as the other one did: the losses of 20 iterations are equal to "
+        "the last bit."
+    )
+    assert replay_words.headline(CASES["step"]).endswith(
+        "the first difference is in the output of transformer.h.0.ln_1 (forward) at iteration 0."
+    )
+    assert "every recorded step is right, but the losses differ from iteration 9 on (sudden)" in replay_words.headline(
+        CASES["sudden"]
+    )
+    assert "cannot be told: rounding alone may make 0.05 nats" in replay_words.headline(CASES["wide"])
 
 
 def test_text_of_a_fault_names_layer_direction_and_sizes() -> None:
     shown = " ".join(printed(CASES["step"]).split())
-    assert "The output of transformer.h.0.ln_1 (forward) at iteration 0 is off by 0.33, 6e-07 is allowed." in shown
-    assert "out of bounds, in the order of computation" in shown
+    assert "The output of transformer.h.0.ln_1 (forward) at iteration 0 is off by 0.33, 6e-07 is allowed;" in shown
+    assert "Out of bounds, in the order of computation" in shown
 
 
 def test_the_layers_are_the_worst_of_each_name_and_direction() -> None:

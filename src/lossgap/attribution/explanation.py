@@ -12,6 +12,7 @@ from lossgap.attribution.settle import seeds_needed
 from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.verdict import Word
 from lossgap.duration import duration
+from lossgap.shown import Shown
 
 At = Literal["last", "best"]
 Interval = tuple[float, float]
@@ -165,8 +166,8 @@ class OpenFactor:
     """In all; None where no affordable number would."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Explanation(Shown):
     """Two runs and how their gap divides."""
 
     control: str

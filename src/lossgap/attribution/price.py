@@ -7,6 +7,7 @@ from typing import Literal
 
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.factor import NotSwitched
+from lossgap.shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class ShapeTiming:
     """Measured with as many arms at once, and as many threads each, as the experiment will have."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Price:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Price(Shown):
     """An experiment before its start."""
 
     kind: Literal["factorial", "permutations"]

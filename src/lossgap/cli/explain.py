@@ -110,7 +110,9 @@ def _wanted(prepared: Prepared, flags: ExplainFlags, command: str) -> bool:
     if flags.dry_run and flags.json:
         show_results([prepared.price], flags, command)
     else:
-        _show_price(prepared, flags)
+        from lossgap.report.show import show
+
+        show([prepared.price], full=flags.full, stderr=flags.json)
     if flags.dry_run:
         return False
     if flags.yes or prepared.price.cached == prepared.price.arms:
@@ -130,11 +132,3 @@ def _run(prepared: Prepared) -> Explanation:
 
     with ExperimentProgress(prepared.price) as progress:
         return prepared.run(progress.ended)
-
-
-def _show_price(prepared: Prepared, flags: ExplainFlags) -> None:
-    """On standard error where standard output is for the document."""
-    from lossgap.report import explanation_text
-    from lossgap.report.terminal import Terminal
-
-    explanation_text.show_price(prepared.price, Terminal(stderr=flags.json, width=None if sys.stdout.isatty() else 100))

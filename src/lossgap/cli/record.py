@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from lossgap import suggestion
 from lossgap.arguments import asks_for_help, build, parse_arguments, parted
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import say
+from lossgap.cli.shown import command_line, say, show_results
 from lossgap.options import RecordFlags
-
-if TYPE_CHECKING:
-    from lossgap.parity.record import Recorded
 
 USAGE = "record RUN_OR_CONFIG [--iters=50] [--from=CKPT] [-o FILE] [--key=value ...]"
 ABOUT = """Trains a stretch and writes a bundle: tokens, weights, moments, losses and the errors of this machine \
@@ -39,29 +33,5 @@ def main(argv: Sequence[str]) -> int:
     from lossgap.api import record_given
 
     recorded = record_given(rest, flags, say=say)
-    if flags.json:
-        from lossgap.report.record_document import document
-
-        print(json.dumps(document(recorded), allow_nan=False))
-    else:
-        print(_text(recorded))
+    show_results([recorded], flags, command_line("record", argv))
     return 0
-
-
-def _text(recorded: Recorded) -> str:
-    bundle = recorded.bundle
-    last = bundle.first + bundle.iterations - 1
-    states = ", ".join(str(point.iteration) for point in bundle.points)
-    machine, how = bundle.environment, bundle.numerics
-    device = machine.get("gpu") or machine.get("cpu") or "an unknown machine"
-    return "\n".join(
-        [
-            f"bundle: {recorded.path} ({recorded.bytes / 1e6:.1f} MB)",
-            f"iterations {bundle.first}..{last}, states before {states} in full; loss {bundle.losses[0]:.4f} to "
-            f"{bundle.losses[-1]:.4f}",
-            f"recorded on {device}: {how['device']} {how['dtype']}, {how['threads']} threads, {how['cpu_capability']}, "
-            f"torch {machine.get('torch')}",
-            f"it contains text of the corpus {bundle.corpus['name']}: {bundle.tokens:,} tokens",
-            f"next: {suggestion.replay(recorded.path)} on the other machine",
-        ]
-    )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lossgap.errors import LossgapError
@@ -59,38 +58,17 @@ def _has_view(result: object) -> bool:
 
 
 def _without_view(results: Sequence[object], flags: Shown) -> None:
-    """Results whose class has no view yet: their own texts, documents and pages."""
-    from lossgap.attribution.explanation import Explanation
-    from lossgap.comparison.comparison import Comparison
+    """Comparisons, as long as they have no view: their own texts, documents and pages."""
+    from lossgap.report import chart, document, page, text
     from lossgap.report.terminal import Terminal
 
     console = Terminal() if sys.stdout.isatty() else Terminal(width=100)
     html, png = (flags.html, flags.png) if isinstance(flags, Drawn) else (None, None)
-    result: Any = results[0]
-    draw: tuple[Callable[[Path], None], Callable[[Path], None]]
-    if isinstance(result, Comparison):
-        from lossgap.report import chart, document, page, text
-
-        several: Any = tuple(results)
-        print(document.text(several)) if flags.json else text.show(several, console)
-        draw = (lambda path: page.write(several, path)), (lambda path: chart.write(several, path))
-    elif isinstance(result, Explanation):
-        from lossgap.report import explanation_document, explanation_page, explanation_text
-
-        print(explanation_document.text(result)) if flags.json else explanation_text.show(result, console)
-        draw = (
-            (lambda path: explanation_page.write(result, path)),
-            (lambda path: explanation_page.write_png(result, path)),
-        )
-    else:
-        from lossgap.report import canary, replay_document, replay_page, replay_text
-
-        if hasattr(result, "faults"):
-            print(canary.text(result)) if flags.json else canary.show(result, console)
-        else:
-            print(replay_document.text(result)) if flags.json else replay_text.show(result, Terminal(width=120))
-        draw = (lambda path: replay_page.write(result, path)), (lambda path: replay_page.write_png(result, path))
-    for what, path, write in (("page", html, draw[0]), ("chart", png, draw[1])):
-        if path is not None:
-            write(path)
-            print(f"{what}: {path}", file=sys.stderr)
+    several: Any = tuple(results)
+    print(document.text(several)) if flags.json else text.show(several, console)
+    if html is not None:
+        page.write(several, html)
+        print(f"page: {html}", file=sys.stderr)
+    if png is not None:
+        chart.write(several, png)
+        print(f"chart: {png}", file=sys.stderr)

@@ -41,6 +41,7 @@ from lossgap.kernels.operation import SEED, UNIT, Direction, Operation, Tensors,
 from lossgap.machine.device import resolve_device
 from lossgap.machine.probe import environment
 from lossgap.random import Float64
+from lossgap.shown import Shown
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, resolve
 from lossgap.training.recipe_source import source_of
@@ -85,8 +86,8 @@ class Check:
         return f"{self.operation} {self.shape}: {self.output} ({self.direction}) {size}{like}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Canary:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Canary(Shown):
     """What the canary found."""
 
     numerics: Numerics

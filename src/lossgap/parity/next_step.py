@@ -47,8 +47,8 @@ def after_a_fault(
     if recorded_version != __version__:
         return NextStep(
             command=f"lossgap replay {shlex.quote(source)}",
-            why=f"lossgap {recorded_version} made the recording, and {__version__} replayed it: install the recorded "
-            f"version here and replay again ({price}); if the fault is gone, the code made it",
+            why=f"the recording was made by lossgap {recorded_version} and replayed by {__version__}: install the "
+            f"recorded version here and replay again ({price}); if the fault is gone, the code made it",
         )
     if code_differs:
         return NextStep(

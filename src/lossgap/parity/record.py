@@ -32,6 +32,7 @@ from lossgap.parity.reference import Step
 from lossgap.parity.stretch import Job, Moment, Stretch, Trace
 from lossgap.random import Split
 from lossgap.schedule import learning_rate
+from lossgap.shown import Shown
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, before_cuda, resolve
 from lossgap.training.recipe_source import source_of
@@ -55,8 +56,8 @@ _SPLITS: tuple[Split, ...] = get_args(Split)
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Recorded(Shown):
     """A written bundle."""
 
     path: Path

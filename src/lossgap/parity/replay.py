@@ -268,8 +268,8 @@ def _narrower(parts: Trajectory, margin: float) -> str:
     assert parts.envelope is not None
     within = [width <= margin for width in parts.envelope.width]
     count = within.index(False) if False in within else len(within)
-    shorter = f"--iters={count}, over which it stays within the margin, " if count else ""
-    return f"Replay with {shorter}with a larger --margin, or in a finer dtype."
+    shorter = f"with --iters={count}, over which it stays within the margin, " if count else ""
+    return f"Replay {shorter}with a larger --margin, or in a finer dtype."
 
 
 def hardware_bound(verdict: Word, parts: Trajectory) -> HardwareBound | None:

@@ -12,6 +12,7 @@ from lossgap.parity import next_step
 from lossgap.parity.steps import StepCheck, Steps
 from lossgap.parity.trajectory import Shape, Trajectory
 from lossgap.random import Split
+from lossgap.shown import Shown
 from lossgap.training.numerics import Departure, Numerics
 
 DepartureDirection = Literal["forward", "backward", "optimizer", "evaluation"]
@@ -49,8 +50,8 @@ class Evaluated:
     replayed: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replay:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Replay(Shown):
     """A replay of a bundle."""
 
     source: str
@@ -127,9 +128,7 @@ class Replay:
         if self.hardware_bound is not None:
             return ""
         if self.verdict == "different":
-            return (
-                "the replay is different, and how much of that is the hardware cannot be told before the fault is gone"
-            )
+            return "how much of the difference it makes cannot be told before the fault is gone"
         return self.trajectory.why or "nothing was judged"
 
     @property

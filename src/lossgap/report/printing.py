@@ -44,6 +44,10 @@ LINES = 24
 LABELS = 9
 """Columns of the titles left of the blocks of an answer."""
 INDENT = 3
+SHORT = 14
+"""Columns of text that is not broken in a whole answer."""
+LEAST = 8
+"""Columns that a cell of text has at least."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ _ROOMS = (
     *(_Room(rows, claims, gaps=False) for rows, claims in ((2, 2), (1, 2), (1, 1), (0, 1), (0, 0))),
 )
 """From the most to the least; the first that fits is taken."""
+_WHOLE = _Room(10**6, 10**6, gaps=True)
+"""With `full`."""
 
 
 def show(views: Sequence[View], console: Console, *, full: bool = False) -> None:
@@ -70,7 +76,7 @@ def show(views: Sequence[View], console: Console, *, full: bool = False) -> None
         if number:
             console.print(Rule(style="dim"))
         if full:
-            console.print(Group(*_first(view, _Room(10**6, 10**6, gaps=True), console.width), *_rest(view)))
+            console.print(Group(*_first(view, _WHOLE, console.width), *_rest(view)))
         else:
             console.print(_fitting(view, console.width, lines, last=number == len(views) - 1))
 
@@ -110,22 +116,24 @@ def _more(view: View) -> str:
 def _first(view: View, room: _Room, width: int) -> list[ConsoleRenderable]:
     """The blocks of the answer, each behind its title."""
     found: list[ConsoleRenderable] = []
-    for block in _flat(view.first):
-        body = _compact(block, room, width - LABELS)
+    blocks = _flat(view.first, whole=room.rows >= _WHOLE.rows)
+    labelled_ones = any(_title(block) for block in blocks)
+    for block in blocks:
+        body = _compact(block, room, width - LABELS * labelled_ones)
         if body is None:
             continue
         if found and room.gaps:
             found.append(Text(""))
-        found.append(body if isinstance(block, Headline) else _behind(_title(block), body))
+        found.append(_behind(_title(block), body) if labelled_ones and not isinstance(block, Headline) else body)
     return found
 
 
-def _flat(blocks: Iterable[Block]) -> list[Block]:
-    """Blocks that a terminal can show: alternatives paired, charts left out."""
+def _flat(blocks: Iterable[Block], *, whole: bool = True) -> list[Block]:
+    """Blocks that a terminal can show: alternatives paired, of which a short answer has the first; no charts."""
     found: list[Block] = []
     for block in blocks:
         if isinstance(block, Alternatives):
-            found += _flat(paired(block))
+            found += _flat(paired(block) if whole else block.choices[0].blocks, whole=whole)
         elif not isinstance(block, Chart):
             found.append(block)
     return found
@@ -145,6 +153,8 @@ def _behind(title: str, body: ConsoleRenderable) -> ConsoleRenderable:
 
 def _compact(block: Block, room: _Room, width: int) -> ConsoleRenderable | None:
     """A block of the answer; None where there is no room for it."""
+    if room is _WHOLE:
+        return _body(block, None)
     if isinstance(block, Claims):
         return _brief_claims(block, room.claims)
     if isinstance(block, Grid):
@@ -253,6 +263,7 @@ def _suggestion(block: Suggestion, width: int | None) -> ConsoleRenderable:
 
 def _grid(block: Grid, most: int, width: int | None) -> ConsoleRenderable:
     kept = _columns(block, most, width)
+    limits = {} if width is None else _limits(block, most, kept, width)
     table = plain_table()
     for place in kept:
         column = block.columns[place]
@@ -261,6 +272,8 @@ def _grid(block: Grid, most: int, width: int | None) -> ConsoleRenderable:
             justify="right" if column.number else "left",
             overflow="fold" if width is None else "ellipsis",
             no_wrap=width is not None or column.number,
+            min_width=_least(block, most, place) if width is None else None,
+            max_width=limits.get(place),
             ratio=1 if column.prose and width is None else None,
         )
     strong = dict.fromkeys(block.strong, "bold")
@@ -274,6 +287,31 @@ def _grid(block: Grid, most: int, width: int | None) -> ConsoleRenderable:
     return Group(
         table, *(Text(visible(line), style="dim", no_wrap=line is more, overflow="ellipsis") for line in below)
     )
+
+
+def _limits(block: Grid, most: int, kept: Sequence[int], width: int) -> dict[int, int]:
+    """How wide the columns of text may be: half a number would be another number, so they give way, widest first."""
+    widths = {place: _widest(block, most, place) for place in kept}
+    texts = [place for place in kept if not block.columns[place].number]
+    while texts and sum(widths.values()) + 2 * len(kept) > width:
+        widest = max(texts, key=lambda place: widths[place])
+        if widths[widest] <= LEAST:
+            break
+        widths[widest] -= 1
+    return {place: widths[place] for place in texts}
+
+
+def _least(block: Grid, most: int, place: int) -> int | None:
+    """How wide a column stays in a whole answer: numbers and short words are not broken, long text may be."""
+    column = block.columns[place]
+    widest = _widest(block, most, place)
+    return None if column.prose else widest if column.number else min(widest, SHORT)
+
+
+def _widest(block: Grid, most: int, place: int) -> int:
+    """Characters of the widest cell of a column among the rows that are shown."""
+    rows = (*block.rows[:most], *block.foot)
+    return max(len(visible(block.columns[place].name)), *(len(visible(row[place])) for row in rows), 1)
 
 
 def _columns(block: Grid, most: int, width: int | None) -> list[int]:

@@ -1,6 +1,6 @@
 """The charts of a replay as Vega-Lite: the difference in its envelope, the two losses, the layers' errors.
 
-    payload(found)          # JSON: specifications, themes, rows; the page draws from it in the browser
+    trajectory_payload(found), layers_payload(found)     # JSON that the page draws from in the browser
     png(found)              # the three charts as an image, without a browser or a network
 
 Names of layers come from a bundle, a stranger's file: they are values in the data, never names of fields and never
@@ -10,12 +10,10 @@ expressions.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import StepCheck
 from lossgap.report import replay_words, vega
-from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
@@ -33,13 +31,22 @@ SHAPES = ("circle", "square", "diamond", "triangle-up")
 VERDICTS = ("within", "below what this dtype can show", "out of bounds")
 
 
-def payload(found: Replay) -> Json:
-    """All that the page needs to draw."""
+def trajectory_payload(found: Replay) -> Json:
+    """All that the page needs to draw the losses: specifications by view, rows, themes."""
     return {
         "themes": {theme: config(theme) for theme in vega.THEMES},
-        "specs": {"difference": difference(found), "losses": losses(), "layers": layers()},
-        "places": places(found),
-        "layers": layer_rows(found),
+        "specs": {"difference": difference(found), "losses": losses()},
+        "rows": places(found),
+        "axisWidth": vega.AXIS_WIDTH,
+    }
+
+
+def layers_payload(found: Replay) -> Json:
+    """All that the page needs to draw the layers' errors."""
+    return {
+        "themes": {theme: config(theme) for theme in vega.THEMES},
+        "spec": layers(),
+        "rows": layer_rows(found),
         "axisWidth": vega.AXIS_WIDTH,
     }
 
@@ -269,8 +276,3 @@ def png(found: Replay) -> bytes:
 
 def _title(text: str, names: list[str]) -> Json:
     return vega.names_title(names, [text], most=90) if names else vega.names_title([text])
-
-
-def write_png(found: Replay, path: Path) -> None:
-    """Write the image of `png`. Raises LossgapError `not-written` as well."""
-    put(path, png(found))

@@ -1,9 +1,10 @@
-"""The sentences and rows that the text answer and the page of a replay share, so that both say the same."""
+"""The sentences and cells that the view of a replay is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from lossgap.parity.envelope import FLOOR, LEVEL
 from lossgap.parity.replay_result import Replay
@@ -12,11 +13,13 @@ from lossgap.report.words import sentence
 
 UNKNOWN = "?"
 WORDS = {
-    "different": "different: more than the hardware's rounding parts the two",
-    "equivalent": "equivalent: rounding explains what parts the two",
-    "inconclusive": "inconclusive: the rounding is too large to say",
+    "different": "different: the two differ by more than rounding explains",
+    "equivalent": "equivalent: rounding explains the whole difference",
+    "inconclusive": "inconclusive: rounding alone could make more than the margin",
     "not-comparable": "not comparable",
 }
+SIDES: tuple[tuple[Literal["control", "test"], str], ...] = (("control", "recorded"), ("test", "replayed"))
+"""The machines in the colours of the runs."""
 FACTS = (
     *("device", "hardware", "dtype", "tf32", "compile", "attention", "adamw", "threads", "instruction set"),
     *("torch", "cuda", "gpu_driver", "os", "lossgap"),
@@ -55,22 +58,61 @@ def _facts(machine: Mapping[str, object], numerics: Mapping[str, object]) -> dic
     return {name: UNKNOWN if value is None else str(value) for name, value in values.items()}
 
 
+def headline(found: Replay) -> str:
+    """The answer in a sentence that a learner understands."""
+    if found.verdict == "equivalent":
+        return f"This machine computes the recorded training as the other one did: {_apart(found)}."
+    if found.verdict == "different":
+        return f"This machine does not compute the recorded training as the other one did: {_where(found)}."
+    whether = "Whether this machine computes the recorded training as the other one did cannot be told"
+    return f"{whether}: {found.reasons[0]}."
+
+
+def _apart(found: Replay) -> str:
+    iterations = f"{found.iterations:,} iteration{'s' * (found.iterations != 1)}"
+    if found.trajectory.is_equal:
+        return f"the losses of {iterations} are equal to the last bit"
+    apart = max((abs(place.difference) for place in found.trajectory.places), default=0.0)
+    return f"over {iterations} the losses differ by at most {apart:.2g}, which rounding explains"
+
+
+def _where(found: Replay) -> str:
+    first = found.first_departure
+    if first is None:
+        return found.reasons[0]
+    if first.layer is None:
+        return (
+            f"every recorded step is right, but the losses differ from iteration {first.iteration} on ({found.shape})"
+        )
+    place = f"{first.layer} ({first.direction})"
+    return f"the first difference is in the {first.what} of {place} at iteration {first.iteration}"
+
+
+def plot_label(found: Replay) -> str:
+    """The chart of the losses in one sentence."""
+    parts = found.trajectory
+    apart = max((abs(place.difference) for place in parts.places), default=0.0)
+    said = f"Replayed minus recorded loss over {found.iterations:,} iterations, at most {apart:.2g} apart"
+    if parts.envelope is None:
+        return f"{said}; there is no envelope."
+    outside = "inside of it throughout" if parts.first is None else f"outside of it from iteration {parts.first} on"
+    return f"{said}; the envelope is at its widest {parts.envelope.widest:.2g}, and the difference is {outside}."
+
+
+def layers_label(found: Replay) -> str:
+    """The chart of the layers in one sentence."""
+    wrong = [check.name for check in found.layers if check.verdict == "out of bounds"]
+    said = f"Error over allowed of {len(found.layers):,} layers and directions"
+    return f"{said}, none out of bounds." if not wrong else f"{said}; out of bounds: {', '.join(wrong[:5])}."
+
+
 def bound(found: Replay) -> str:
     """What the hardware can make, in one sentence."""
     if found.hardware_bound is None:
-        return sentence(f"unknown: {found.no_bound}")
+        return f"unknown: {found.no_bound}."
     at = found.hardware_bound.at_iteration
-    return f"At most {found.hardware_bound.value:.2g} nats per token, at iteration {at}."
-
-
-def departure(found: Replay) -> str:
-    """Where the two part first, in one sentence; empty where they do not."""
-    first = found.first_departure
-    if first is None:
-        return ""
-    if first.layer is None:
-        return sentence(f"the losses part at iteration {first.iteration}, {found.shape}: {first.why}")
-    return f"The {first.what} of {first.layer} ({first.direction}) at iteration {first.iteration} is {first.why}."
+    observed = "; nothing was observed" if found.trajectory.is_equal else ""
+    return f"up to {found.hardware_bound.value:.2g} nats per token could come from it, at iteration {at}{observed}."
 
 
 def envelope(found: Replay) -> str:

@@ -24,8 +24,16 @@ from lossgap.report.terminal import Terminal
 Json = dict[str, Any]
 
 MODULES = {
+    "Canary": "lossgap.report.canary_view",
     "Comparison": "lossgap.report.comparison_view",
+    "Explanation": "lossgap.report.explanation_view",
     "GateResult": "lossgap.report.gate_view",
+    "Listing": "lossgap.report.runs_view",
+    "Price": "lossgap.report.price_view",
+    "Reading": "lossgap.report.read_view",
+    "Recorded": "lossgap.report.recorded_view",
+    "Replay": "lossgap.report.replay_view",
+    "Run": "lossgap.report.read_view",
 }
 """The module of each class of results."""
 PIPED = 80
@@ -40,16 +48,19 @@ def show(
     png: str = "",
     full: bool = False,
     command: str = "",
+    stderr: bool = False,
 ) -> None:
     """Print the answer, or one JSON document; write the page and the chart.
 
-    Where the files are is said on the standard error, so that JSON stays alone on the standard output. `command` made
-    the results; the page names it. Raises LossgapError `not-written`, `no-chart`, `chart-failed`.
+    Where the files are is said on the standard error, so that JSON stays alone on the standard output; with `stderr`
+    the answer stands there as well. `command` made the results; the page names it. Raises LossgapError `not-written`,
+    `no-chart`, `chart-failed`.
     """
     if json:
         print(jsonlib.dumps(document(results), allow_nan=False))
     else:
-        console = Terminal() if sys.stdout.isatty() else Terminal(width=PIPED)
+        stream = sys.stderr if stderr else sys.stdout
+        console = Terminal(stderr=stderr, width=None if stream.isatty() else PIPED)
         printing.show(views(results), console, full=full)
     if html:
         write_page(results, Path(html), command=command)

@@ -57,7 +57,7 @@ def config(theme: str, **more: object) -> Json:
         "labelFontSize": 11,
         "titleFontSize": 12,
     }
-    return {
+    parts: Json = {
         "background": None,
         "font": FONT,
         "aria": False,
@@ -69,6 +69,7 @@ def config(theme: str, **more: object) -> Json:
         "range": {"category": [ink["control"], ink["test"]]},
         "style": {"halo": {"stroke": ink["paper"], "fill": ink["paper"], "strokeWidth": 4, "strokeJoin": "round"}},
     }
+    return parts | more
 
 
 def text_style(theme: str) -> Json:

@@ -13,14 +13,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Literal
 
 from lossgap.attribution.explanation import At, Explanation, Interval
 from lossgap.errors import LossgapError
 from lossgap.report import vega
 from lossgap.report.division import TITLES, alike, amount, contribution_rows, mark, scale_words
-from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
@@ -149,6 +147,11 @@ def rows(drawn: Waterfall) -> list[Json]:
     return found
 
 
+def payload(drawn: Waterfall) -> Json:
+    """All that the page needs to draw: specification, rows, and the configuration of both themes."""
+    return {"spec": spec(drawn), "rows": rows(drawn), "themes": {theme: config(theme) for theme in vega.THEMES}}
+
+
 def spec(drawn: Waterfall, suffix: str = "") -> Json:
     """The Vega-Lite specification of rows named `rows`, with `suffix`."""
     ends = [value for bar in drawn.bars for value in (bar.start, bar.end, *(bar.interval or ()))]
@@ -271,8 +274,3 @@ def _title(explanation: Explanation, at: At) -> Json:
     if not explanation.complete:
         about.append("stopped before its end")
     return vega.names_title([f"{side}: {getattr(explanation, side)}" for side in ("control", "test")], about)
-
-
-def write_png(explanation: Explanation, path: Path) -> None:
-    """Write the image of `png`. Raises LossgapError `not-written` as well."""
-    put(path, png(explanation))

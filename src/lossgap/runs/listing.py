@@ -14,6 +14,7 @@ from lossgap.runs import rows
 from lossgap.runs.run_json import METRICS_FILE, RUN_FILE, metrics_unreadable, open_data, read_run_json
 from lossgap.runs.status import true_status
 from lossgap.runs.values import as_float, as_int, as_mapping, as_text
+from lossgap.shown import Shown
 from lossgap.strangers import shown
 
 MAX_LEVELS = 3
@@ -44,8 +45,8 @@ class RunSummary:
     """Why this folder or run could not be read, in one line."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Listing:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Listing(Shown):
     """The runs below a directory."""
 
     directory: Path

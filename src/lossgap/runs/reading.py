@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lossgap.runs.run import Run
+from lossgap.shown import Shown
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Reading:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Reading(Shown):
     """What was read."""
 
     source: str

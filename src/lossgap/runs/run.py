@@ -20,6 +20,7 @@ from lossgap.runs import rows
 from lossgap.runs.run_json import METRICS_FILE, metrics_unreadable, open_data, read_run_json
 from lossgap.runs.status import true_status
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
+from lossgap.shown import Shown
 
 EvalRow = dict[str, object]
 
@@ -143,8 +144,8 @@ class Thinned:
     block: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Run(Shown):
     """The record of one training. Unknown is an empty mapping, an empty table or None."""
 
     path: Path
