@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lossgap.attribution.explanation import ArmRow, At, Division, Explanation
-from lossgap.comparison.comparison import Step
+from lossgap.comparison.comparison import NextStep
 from lossgap.report import division as parts
 from lossgap.report import experiment, vega, waterfall, words
 from lossgap.report import explanation_words as said
@@ -172,7 +172,7 @@ def _cells(row: Row, *more: str) -> tuple[str, ...]:
     return (row.name, row.value, row.interval, *more)
 
 
-def _suggestion(step: Step) -> Suggestion:
+def _suggestion(step: NextStep) -> Suggestion:
     return Suggestion(command=step.command, why=words.sentence(step.why))
 
 

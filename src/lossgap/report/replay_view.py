@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lossgap.parity.replay_result import Replay
-from lossgap.parity.steps import Check
+from lossgap.parity.steps import StepCheck
 from lossgap.report import replay_chart, replay_words, words
 from lossgap.report.blocks import (
     Block,
@@ -155,7 +155,7 @@ def _layers(replay: Replay, near: list[Grid]) -> tuple[Block, ...]:
     return (*short, Fold(title, (_layer_grid(replay.layers[:LAYERS]),)))
 
 
-def _layer_grid(checks: list[Check], title: str = "") -> Grid:
+def _layer_grid(checks: list[StepCheck], title: str = "") -> Grid:
     return Grid(
         title=title,
         columns=(
