@@ -29,13 +29,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("runs.readers",),
     ("comparison",),
+    ("gating",),
     ("evaluation", "sampling"),
     ("parity",),
     ("kernels",),
     ("attribution",),
     ("report",),
     ("api",),
-    ("cli",),
+    ("cli", "gating.pytest_plugin"),
     ("", "__main__"),
 )  # fmt: skip
 """From the ground up. A longer name wins over the room that it stands in."""
