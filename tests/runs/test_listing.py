@@ -40,3 +40,20 @@ def test_no_time_left_where_none_is_known(
     status: str, rows: list[dict[str, object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert listed(tmp_path, status, monkeypatch, *rows).seconds_left is None
+
+
+def test_the_listing_fits_a_screen_and_breaks_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        record = new_record(tmp_path / f"out-shakespeare-char-cpu-{number:02}")
+        record.append(eval_row(0, 4.0 - number / 100))
+    text = listing(tmp_path).text()
+    lines = text.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "The lowest val loss is 3.7100 at iteration 0, in out-shakespeare-char-cpu-29." in " ".join(text.split())
+    assert all(
+        line.split()[0].startswith("out-shakespeare-char-cpu-") for line in lines if "out-shakespeare" in line[:20]
+    )
+    assert "more; --full shows all" in text
+    assert listing(tmp_path).text(full=True).count("out-shakespeare-char-cpu-") >= 30
+    assert len(repr(listing(tmp_path))) < 250

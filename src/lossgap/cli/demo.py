@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, DemoFlags, EXAMPLES))
         return DONE
     from lossgap.api import sample, train_given
+    from lossgap.report.train_words import closing
     from lossgap.training.loop import Interrupted
 
     given = resolve_arguments([RECIPE, f"--out_dir={_folder(argv)}", *argv])
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     [samples] = sample(run, num_samples=1, max_new_tokens=300, device="cpu")
     print("\na sample from it:", samples.texts[0], "", sep="\n")
     _against_the_gpu_recipe(run)
+    print(closing(outcome)[0])
     print(f"run: {run} (run.json, metrics.jsonl, checkpoints)")
     print(f"page: {run / PAGE}")
     print(f"more: {suggestion.command('sample', run)}; {suggestion.compare(run, 'another.log')}")

@@ -66,6 +66,10 @@ def _render(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print(json.dumps(document(outcome), allow_nan=False))
         return
+    if sys.stdout.isatty():  # a pipe or file has nanoGPT's log alone
+        from lossgap.report.train_words import closing
+
+        print(*closing(outcome), sep="\n")
     print(f"run: {run.path}")
     if outcome.train_loss is not None and outcome.val_loss is not None:
         print(final_line(outcome.train_loss, outcome.val_loss))

@@ -154,7 +154,9 @@ def _behind(title: str, body: ConsoleRenderable) -> ConsoleRenderable:
 def _compact(block: Block, room: _Room, width: int) -> ConsoleRenderable | None:
     """A block of the answer; None where there is no room for it."""
     if room is _WHOLE:
-        return _body(block, None)
+        # Without a column of prose nothing can give way but whole columns: half a name cannot be copied.
+        narrow = isinstance(block, Grid) and not any(column.prose for column in block.columns)
+        return _body(block, width if narrow else None)
     if isinstance(block, Claims):
         return _brief_claims(block, room.claims)
     if isinstance(block, Grid):
