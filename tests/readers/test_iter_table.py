@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossgap.runs.readers.iter_table import Columns, IterTable
+from lossgap.runs.readers.iter_table import Columns, IterTable, frame
 
 
 def rows(start: int, losses: list[float]) -> Columns:
@@ -33,19 +33,20 @@ def test_blocks_of_any_history(parts: list[tuple[int, bool]], nan: set[int]) -> 
         if thin:
             size = 8 if size == 1 else size * 2
             table.thin(size)
-    frame = table.frame()
+    found, starts = frame([table])
+    assert starts == []
     assert table.rows == len(losses)
     if size == 1:
-        assert frame["iter"].to_list() == list(range(len(losses)))
+        assert found["iter"].to_list() == list(range(len(losses)))
         return
     blocks = [losses[at : at + size] for at in range(0, len(losses), size)]
     finite = [[value for value in block if math.isfinite(value)] for block in blocks]
-    assert frame["iter"].to_list() == list(range(0, len(losses), size))
-    assert frame["line"].to_list() == list(range(1, len(losses) + 1, size))
-    assert frame["count"].to_list() == [len(block) for block in blocks]
-    assert frame["loss_min"].to_list() == [min(block, default=None) for block in finite]
-    assert frame["loss_max"].to_list() == [max(block, default=None) for block in finite]
-    for mean, block, ms in zip(frame["loss"], finite, frame["ms"], strict=True):
+    assert found["iter"].to_list() == list(range(0, len(losses), size))
+    assert found["line"].to_list() == list(range(1, len(losses) + 1, size))
+    assert found["count"].to_list() == [len(block) for block in blocks]
+    assert found["loss_min"].to_list() == [min(block, default=None) for block in finite]
+    assert found["loss_max"].to_list() == [max(block, default=None) for block in finite]
+    for mean, block, ms in zip(found["loss"], finite, found["ms"], strict=True):
         assert mean == (pytest.approx(sum(block) / len(block)) if block else None)
         assert ms == (pytest.approx(2 * sum(block) / len(block)) if block else None)
-    assert frame["mfu"].null_count() == frame.height
+    assert found["mfu"].null_count() == found.height

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_SPEAKER = re.compile(r"\*\*(?P<name>.+?)(?: & .*)?\*\*")
+_SPEAKER = re.compile(r"\*\*(?P<name>.{1,80}?)(?: & .{0,80})?\*\*")
 _BRACKETED_DIRECTION = "_\\["
 _RUNNING_TITLE_OF = {"henry-vi-part-3": "3 KING HENRY VI"}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from lossgap.runs.readers.origin import Source
@@ -169,9 +171,12 @@ class RunBuilder:
 
     def count_replaced(self, table: str, replaced: pl.DataFrame) -> None:
         """Write at each seam how many rows of the table the later legs replaced."""
+        if not self._legs:
+            return
+        iters = np.sort(replaced["iter"].to_numpy())
         for leg, seam in zip(self._legs, self.seams[len(self.seams) - len(self._legs) :], strict=True):
             assert isinstance(seam, dict)
-            seam[f"replaced_{table}"] = replaced.filter(pl.col("iter") >= leg.at).height
+            seam[f"replaced_{table}"] = len(iters) - int(np.searchsorted(iters, leg.at))
 
     def describe(self, column: str, series: Series) -> None:
         """What the values of `iters.loss`, `evals.val_loss`, `others.NAME`, ... mean."""
@@ -275,9 +280,10 @@ class RunBuilder:
             rows = iters - leg.iters if leg_rows is None else leg_rows[at]
             if rows + evals - leg.evals <= 1 and not leg.heading:
                 strays.append(self.seams[offset + at])
+        gone = {id(seam) for seam in strays}
+        self.seams = [seam for seam in self.seams if id(seam) not in gone]
         for seam in strays:
             assert isinstance(seam, dict)
-            self.seams.remove(seam)
             self.note("a row stands out of its order; it is put in its place", seam["line"])
 
     def _joined(self, which: str) -> pl.DataFrame:
@@ -287,8 +293,7 @@ class RunBuilder:
         if not self._legs or table.is_empty():
             return table
         starts = [leg.iters if which == "iters" else leg.evals for leg in self._legs]
-        parts = [table[a:b] for a, b in zip([0, *starts], [*starts, table.height], strict=True)]
-        kept, replaced = join_legs(parts)
+        kept, replaced = join_legs(table, starts)
         self.count_replaced(which, replaced)
         return kept
 
@@ -311,27 +316,55 @@ def _has_values(tables: Mapping[str, pl.DataFrame], column: str) -> bool:
     return table not in tables or tables[table][name].null_count() < tables[table].height
 
 
-def join_legs(parts: list[pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def join_legs(table: pl.DataFrame, starts: Sequence[int]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Legs of one run as they were run: the rows that count, by iteration, and those that a later leg replaced.
 
-    A later leg replaces the rows within its own range of iterations; rows beyond it stay, as nothing repeats them.
+    `starts` are the rows of `table` at which the later legs begin. A later leg replaces the rows within its own range
+    of iterations; rows beyond it stay, as nothing repeats them.
     """
-    kept: list[pl.DataFrame] = []
-    replaced: list[pl.DataFrame] = []
-    for part in parts:
-        if part.is_empty():
-            continue
-        low, high = part["iter"].min(), part["iter"].max()
-        within = pl.col("iter").is_between(pl.lit(low), pl.lit(high))
-        replaced += [earlier.filter(within) for earlier in kept]
-        kept = [earlier.filter(~within) for earlier in kept]
-        kept.append(part)
-    none = parts[0].clear()
-    return pl.concat([none, *kept]).sort("iter", maintain_order=True), pl.concat([none, *replaced])
+    at = table["iter"].to_numpy()
+    replaced = np.zeros(len(at), bool)
+    later = Ranges()
+    for low, high in reversed(list(zip([0, *starts], [*starts, len(at)], strict=True))):
+        leg = at[low:high]
+        if len(leg):
+            replaced[low:high] = later.hold(leg)
+            later.add(int(leg.min()), int(leg.max()))
+    kept = table.filter(~replaced) if replaced.any() else table
+    at = at[~replaced]
+    return (kept if (at[1:] >= at[:-1]).all() else kept.sort("iter", maintain_order=True)), table.filter(replaced)
+
+
+class Ranges:
+    """Whole numbers as ranges that do not touch: thousands of legs are joined without comparing each with each."""
+
+    def __init__(self) -> None:
+        self.lows: list[int] = []
+        self.highs: list[int] = []
+
+    def add(self, low: int, high: int) -> None:
+        """Put in `low` to `high`, both included."""
+        first, last = bisect_left(self.highs, low), bisect_right(self.lows, high)
+        if first < last:
+            low, high = min(low, self.lows[first]), max(high, self.highs[last - 1])
+        self.lows[first:last], self.highs[first:last] = [low], [high]
+
+    def hold(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of `numbers` (N,) are in a range."""
+        if len(numbers) < len(self.lows):  # then arrays of the ranges would cost more
+            places = [bisect_right(self.lows, number) - 1 for number in numbers.tolist()]
+            found = [place >= 0 and number <= self.highs[place] for place, number in zip(places, numbers, strict=True)]
+            return np.array(found, bool)
+        if not self.lows:
+            return np.zeros(len(numbers), bool)
+        place = np.searchsorted(np.array(self.lows), numbers, "right") - 1
+        return (place >= 0) & (numbers <= np.array(self.highs)[place])
 
 
 def filled(table: pl.DataFrame, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     """`table` with all of `columns`, in their order and types, missing ones null."""
+    if dict(table.schema) == columns:
+        return table
     return table.select(
         (pl.col(name) if name in table.columns else pl.lit(None)).cast(kind).alias(name)
         for name, kind in columns.items()

@@ -57,6 +57,9 @@ class Column:
         """The value in `row`, and the text that it was printed as."""
         self.rows.append(row)
         self.values.append(value)
+        # Most values have no more characters behind the point than those before them: that is cheaper to see.
+        if isinstance(printed, str) and not 0 <= printed.find(".") < len(printed) - 1 - self.decimals:
+            return
         if self.decimals <= _FULL_PRECISION:
             self.decimals = max(self.decimals, decimals(printed) or 0)
 

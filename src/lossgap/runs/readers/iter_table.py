@@ -8,10 +8,12 @@ the last of a leg.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+
+from lossgap.runs.run import ITER_COLUMNS
 
 Columns = dict[str, np.ndarray]
 """`iter`, `line`: int64; `loss`, `ms`, `mfu`: float64, NaN where there is no value."""
@@ -24,9 +26,9 @@ RAW = ("iter", "line", *MEANS)
 
 
 class IterTable:
-    """The iteration rows of one leg."""
+    """The iteration rows of one leg, from `block` on in blocks of so many where the log is thinned already."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = 1) -> None:
         self.rows = 0
         """All rows that came in."""
         self._raw: list[Columns] = []
@@ -34,7 +36,7 @@ class IterTable:
         self._done: list[Columns] = []
         self._spare: Columns | None = None
         """The beginning of a block, thinned already, that the next rows fill."""
-        self._block = 1
+        self._block = block
 
     @property
     def blocks(self) -> int:
@@ -91,8 +93,8 @@ class IterTable:
             self._done.append(_blocks({name: column[start:end] for name, column in rows.items()}, self._block))
         return {name: column[end:].copy() for name, column in rows.items()}
 
-    def frame(self) -> pl.DataFrame:
-        """The table with the columns that it has; NaN is null, a loss that was not finite is named in `why`."""
+    def columns(self) -> Columns:
+        """All rows as they stand, thinned or not."""
         rest = _joined(self._raw)
         if self._block > 1:
             rest = self._filled(rest)
@@ -101,17 +103,38 @@ class IterTable:
             parts = [*parts, _merged(self._spare, rest)]
         elif self._block > 1 and len(rest["iter"]):
             parts = [*parts, _blocks(rest, self._block)]
-        table = pl.DataFrame(_concatenated(parts) if parts else rest).drop(
-            [f"{name}_n" for name in MEANS], strict=False
-        )
-        bad = ~pl.col("loss").is_finite()
-        why = pl.when(bad & pl.col("loss").is_nan()).then(pl.lit("loss is nan")).when(bad).then(pl.lit("loss is inf"))
-        finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in _floats(table.columns)]
-        return table.with_columns(why.otherwise(None).alias("why"), *finite)
+        return _concatenated(parts) if parts else rest
 
 
-def _floats(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in ("loss", "ms", "mfu", "loss_min", "loss_max")]
+def frame(tables: Sequence[IterTable]) -> tuple[pl.DataFrame, list[int]]:
+    """The rows of all legs, and the rows at which the later legs begin.
+
+    NaN is null, and a loss that was not finite is named in `why`.
+    """
+    parts = [table.columns() for table in tables]
+    ends = np.cumsum([len(part["iter"]) for part in parts]).tolist()
+    held = _concatenated([part for part in parts if len(part["iter"])])
+    return pl.DataFrame([_series(name, kind, held) for name, kind in ITER_COLUMNS.items()]), ends[:-1]
+
+
+def _series(name: str, kind: type[pl.DataType], columns: Columns) -> pl.Series:
+    """One column of a run's table. Without a query of polars, which costs a millisecond: a log may hold 1,000 runs."""
+    rows = len(columns["iter"])
+    if name == "why":
+        loss = columns["loss"]
+        bad = np.flatnonzero(~np.isfinite(loss)).tolist()
+        if not bad:
+            return pl.Series(name, [None], dtype=kind).new_from_index(0, rows) if rows else pl.Series(name, [], kind)
+        said: list[str | None] = [None] * rows
+        for at in bad:
+            said[at] = "loss is nan" if np.isnan(loss[at]) else "loss is inf"
+        return pl.Series(name, said, dtype=kind)
+    if name not in columns:
+        return pl.Series(name, [None], dtype=kind).new_from_index(0, rows) if rows else pl.Series(name, [], kind)
+    values = columns[name]
+    if values.dtype == np.float64:
+        return pl.Series(name, np.where(np.isfinite(values), values, np.nan), nan_to_null=True)
+    return pl.Series(name, values)
 
 
 def _joined(parts: list[Columns]) -> Columns:

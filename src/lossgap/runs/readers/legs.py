@@ -24,6 +24,10 @@ NEAR = 8
 """Rows back from which an iteration that comes again is a repetition; a resume goes further back."""
 
 
+MAX_RUNS = 1000
+"""Runs that are read of one log: each has its own tables, and a log of more runs than that is none."""
+
+
 class Move(Enum):
     """What a row is to the rows before it."""
 
@@ -84,6 +88,7 @@ class Log:
         self.current = RunBuilder(source, format)
         self.pending: RunBuilder | None = None
         self.resumed = False
+        self.full = False
         self.legs = Legs()
         self._done: list[RunBuilder] = []
 
@@ -112,12 +117,21 @@ class Log:
             self.current.damaged(line)
             return False
         move = self.legs.move(table, at, restarted=self.pending is not None, resumed=self.resumed)
+        if self.left_out(move, line):
+            return False
         if move is Move.REPEAT:
             self.current.note("an iteration is repeated (several ranks?): its first row is kept", line)
             return False
         self.enter(move, at, line)
         self.legs.take(table, at)
         return True
+
+    def left_out(self, move: Move, line: int) -> bool:
+        """True for a row behind the last run that is read; the last run has a note of it."""
+        self.full = self.full or (move is Move.RUN and len(self._done) >= MAX_RUNS - 1)
+        if self.full:
+            self.current.note(f"more than {MAX_RUNS:,} runs; the rest of the log is left out", line)
+        return self.full
 
     def enter(self, move: Move, at: int, line: int) -> None:
         """Make room for a row at iteration `at`: another run, another leg, or none."""

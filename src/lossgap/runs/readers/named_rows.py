@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from lossgap.runs.readers.base import Number, RunBuilder, Source, SourceError, number, whole
 from lossgap.runs.readers.columns import Column, Plan, Planner, Traits
+from lossgap.runs.readers.legs import MAX_RUNS
 from lossgap.runs.readers.metric_names import ASKED, EVAL_ROLES, ITER_ROLES, Role, clean_name, meaning
 from lossgap.runs.readers.setting_names import say_all
 from lossgap.runs.readers.thinning import thin
@@ -29,7 +29,6 @@ from lossgap.settings import did_you_mean
 from lossgap.strangers import one_line
 
 _DIGITS = frozenset("0123456789")
-_PLAIN = _DIGITS | set(".eE+-")
 MAX_NAMES = 2000
 MAX_VALUES = 20_000_000
 """Values that are collected; what comes after them is left out, with a note."""
@@ -85,13 +84,15 @@ class NamedRows:
             self.facts.note(f"more than {MAX_VALUES:,} values; the rest of the file is left out")
             return True
         row, before = len(self.lines), self.values
-        parsed = [(name, printed, _number(printed)) for name, printed in values.items()]
-        if any(value is None and meaning(name).role == "iter" for name, _, value in parsed):
-            self.facts.damaged(line)  # its iteration cannot be one
-            return True
+        parsed: list[tuple[str, Number, float]] = []
+        for name, printed in values.items():
+            value = _number(printed)
+            if value is not None:
+                parsed.append((name, printed, value))
+            elif meaning(name).role == "iter":
+                self.facts.damaged(line)  # its iteration cannot be one
+                return True
         for name, printed, value in parsed:
-            if value is None:
-                continue
             column = self.columns.get(name)
             if column is None:
                 if len(self.columns) >= MAX_NAMES:
@@ -150,6 +151,9 @@ class _Walk:
         headings = iter(self.rows._headings)
         heading = next(headings, None)
         for row, line, at, cells, others in self._merged():
+            if len(self.done) >= MAX_RUNS:
+                self.done[-1].note(f"more than {MAX_RUNS:,} runs; the rest of the file is left out", line)
+                return self.done
             while heading is not None and heading[0] <= row:
                 self._flush()
                 self.waiting.append((heading[2], heading[3]))
@@ -269,9 +273,11 @@ class _Walk:
 
 def _number(printed: Number) -> float | None:
     """The same as `number`, faster for what most values are."""
-    if isinstance(printed, str) and printed[:1] in _DIGITS and len(printed) <= 40 and not set(printed) - _PLAIN:
-        with suppress(ValueError):
+    if isinstance(printed, str) and printed[:1] in _DIGITS and len(printed) <= 40 and printed.isascii():
+        try:
             return float(printed)
+        except ValueError:  # such as 1,234
+            return number(printed)
     return number(printed)
 
 

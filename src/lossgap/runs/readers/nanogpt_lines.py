@@ -7,11 +7,11 @@ facts about data and model. Ranks repeat it. Flags win over the files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from lossgap.runs.readers.builder import RunBuilder
 from lossgap.runs.readers.printed import whole
-from lossgap.runs.readers.statements import ASSIGNMENT, ENTRY, constant, plain, printed
+from lossgap.runs.readers.statements import assignment, constant, entry, plain, printed
 
 NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"
 BITS = r"\s+(?:BPC|bpc|BPB|bpb)\b"
@@ -31,15 +31,15 @@ LLAMA2C = re.compile(
 """llama2.c's row of an iteration; its evaluations are printed as nanoGPT prints them."""
 MINGPT = re.compile(rf"iter_dt (?P<ms>{NUMBER})ms; iter (?P<iter>\d+): train loss (?P<loss>{NUMBER})")
 """minGPT's row: the time is that of the iteration before, 0.00 where there is none."""
-OVERRIDING = re.compile(r"Overriding: ([A-Za-z_]\w{0,63}) = (.*?)\s*(?=Overriding|$)")
+OVERRIDING = re.compile(r"Overriding: ([A-Za-z_]\w{0,63}+) = ")
 ECHO = re.compile(r"Overriding config with (.{1,500}?):\s*$")
 
-_QUOTE = re.compile(r"^[\s>|#`*-]*(?:\.{2,}|…|\[\.{3}\]|)[\s`]*$")
+_QUOTE = re.compile(r"^[\s>|#`*-]*+(?:(?:\.{2,}+|…|\[\.{3}\])[\s`]*+)?$")
 _BAR = re.compile(r"\d{1,3}%\|.{0,200}\||\bit/s\b|\bs/it\b|it \[\d+:\d")
 _REMAINS = re.compile(
     r"saving checkpoint|loading weights from|compiling the model|Initializing|using fused|number of parameters"
     r"|WARNING: using slow attention"
-    r"|wandb: |(?<!\d)\d+\.\d+ real |% cpu .* total$|^\s*(?:\d{4}-\d\d-\d\d[T ][\d:., ]+)?$|OMP_NUM_THREADS"
+    r"|wandb: |(?<!\d)\d+\.\d+ real |% cpu .{0,100} total$|^\s*(?:\d{4}-\d\d-\d\d[T ][\d:., ]+)?$|OMP_NUM_THREADS"
     r"|^\*{5,}\s*$|torchrun|sdp_kernel|FutureWarning|UserWarning|NCCL|^breaking change|^/.*Warning|No module named"
 )
 
@@ -57,9 +57,11 @@ def _tokens(builder: RunBuilder, found: re.Match[str], line: int) -> None:
 
 def _vocabulary(builder: RunBuilder, found: re.Match[str], line: int) -> None:
     builder.corpus["vocab_size"] = whole(found[1])
-    if found[2]:
-        builder.corpus["name"] = found[2]
-        builder.config.setdefault("dataset", found[2])
+    folders = re.split(r"[\\/]", (found[2] or "").partition(")")[0])
+    name = next((name for data, name in zip(folders[-3::-1], folders[-2::-1], strict=False) if data == "data"), "")
+    if 0 < len(name) <= 80:
+        builder.corpus["name"] = name
+        builder.config.setdefault("dataset", name)
         builder.config_sources.setdefault("dataset", f"line {line}")
 
 
@@ -102,7 +104,7 @@ def _lossgap(builder: RunBuilder, found: re.Match[str], line: int) -> None:
 
 FACTS: tuple[tuple[re.Pattern[str], Callable[[RunBuilder, re.Match[str], int], None]], ...] = (
     (re.compile(r"tokens per iteration will be: ([\d,]{1,24})"), _tokens),
-    (re.compile(r"found vocab_size = (\d{1,12})(?: \(inside (?:.*[\\/])?data[\\/]([^\\/]{1,80})[\\/])?"), _vocabulary),
+    (re.compile(r"found vocab_size = (\d{1,12})(?: \(inside (.{1,400}))?"), _vocabulary),
     (re.compile(r"using GPT-2 default of (\d{1,12})()"), _vocabulary),
     (re.compile(r"defaulting to vocab_size of GPT-2 to (\d{1,12})()"), _vocabulary),
     (re.compile(r"number of parameters: (\d{1,9}(?:\.\d{1,4})?)([MBK])"), _parameters),
@@ -137,7 +139,7 @@ class Heading:
     def take(self, text: str, line: int) -> bool:
         """Whether the line belongs to a heading."""
         found = ECHO.search(text)
-        flags = OVERRIDING.findall(text)
+        flags = list(_overridden(text))
         if found:
             self._builder()
             self.echo = found[1]
@@ -161,18 +163,26 @@ class Heading:
 
     def _statement(self, text: str, line: int) -> bool:
         """A line of a config file's text, or of a printed dict."""
-        found = (ASSIGNMENT if self.echo else ENTRY).fullmatch(text)
+        found = (assignment if self.echo else entry)(text)
         if not found:
             return bool(self.echo)
+        name, said = found
         try:
-            value = constant(found[2])
+            value = constant(said)
         except ValueError:
             return bool(self.echo)
         # A rank's text may come after the flags that another rank printed.
-        if found[1] not in self.flags:
+        if name not in self.flags:
             source = f"line {line}" + (f" ({self.echo})" if self.echo else "")
-            self._builder().say(found[1], plain(value), source)
+            self._builder().say(name, plain(value), source)
         return True
+
+
+def _overridden(text: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each `Overriding: name = value`; several ranks may print on one line."""
+    for found in OVERRIDING.finditer(text):
+        end = text.find("Overriding", found.end())
+        yield found[1], text[found.end() : None if end < 0 else end].rstrip()
 
 
 def is_noise(text: str) -> bool:

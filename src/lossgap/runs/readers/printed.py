@@ -15,7 +15,9 @@ FORMATTED = 8
 
 Number = int | float | str | bytes | None
 
-_NUMBER = re.compile(r"[+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?|[+-]?(?:nan|inf(?:inity)?)", re.I | re.A)
+_NUMBER = re.compile(
+    r"[+-]?(?:\d[\d_,]*+(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,4})?|[+-]?(?:nan|inf(?:inity)?)", re.I | re.A
+)
 _FIXED = re.compile(r"[+-]?[\d,_]*\.(\d+)", re.A)
 MAX_INT = 2**63 - 1
 

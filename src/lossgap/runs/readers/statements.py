@@ -11,13 +11,28 @@ from lossgap.config_file import NotConstantError, evaluate_constant
 from lossgap.errors import ConfigError
 from lossgap.settings import read_text, settings_of
 
-ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w{0,63})\s*(?::\s*[A-Za-z_][\w\[\], .|]{0,40}?)?\s*=(?!=)\s*(\S.*)", re.A)
+# Possessive repetitions: a stranger's line of a million blanks is looked at once and not once for each blank.
+ASSIGNMENT = re.compile(r"\s*+([A-Za-z_]\w{0,63}+)\s*+(?::\s*+[A-Za-z_][\w\[\], .|]{0,40}?\s*+)?=(?!=)\s*+(\S.*)", re.A)
 """`name = value` and `name : type = value`."""
 
-ENTRY = re.compile(r"""\s*\{?\s*['"]([A-Za-z_]\w{0,63})['"]\s*:\s*(\S.*?),?\s*\}?\s*""", re.A)
-"""A line of a printed dict."""
+_ENTRY = re.compile(r"""\s*+(?:\{\s*+)?['"]([A-Za-z_]\w{0,63}+)['"]\s*+:\s*+(\S.*)""", re.A)
 
 MAX_EXPRESSION = 500
+
+
+def assignment(text: str) -> tuple[str, str] | None:
+    """Name and value of a line `name = value`, None for any other line."""
+    found = ASSIGNMENT.fullmatch(text)
+    return (found[1], found[2]) if found else None
+
+
+def entry(text: str) -> tuple[str, str] | None:
+    """Name and value of a line of a printed dict, such as `'n_layer': 6,`; None for any other line."""
+    found = _ENTRY.fullmatch(text)
+    if not found:
+        return None
+    value = found[2].rstrip().removesuffix("}").rstrip().removesuffix(",")
+    return (found[1], value) if value else None
 
 
 def constant(text: str) -> object:

@@ -126,9 +126,10 @@ def walk(source: Source, table: Table, rows: NamedRows) -> Iterator[tuple[int, d
         if len(cells) != len(table.names) and not (len(cells) == len(table.names) + 1 and not cells[-1]):
             rows.facts.damaged(line)
             continue
-        if any(_plain(cell, table) is not cell for cell in cells):
+        if table.delimiter != "," and any(_plain(cell, table) is not cell for cell in cells):
             rows.facts.note("a comma in a number is a decimal point here (guessed)", line)
-        yield line, {name: _plain(cell, table) for name, cell in zip(table.names, cells, strict=False) if cell}
+            cells = [_plain(cell, table) for cell in cells]
+        yield line, {name: cell for name, cell in zip(table.names, cells, strict=False) if cell}
 
 
 def _is_header(cells: list[str], table: Table) -> bool:

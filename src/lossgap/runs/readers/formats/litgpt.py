@@ -15,7 +15,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from lossgap.runs.readers.base import NO, SURE, Head, Run, RunBuilder, Series, Source
+from lossgap.runs.readers.base import NO, SURE, Head, Run, RunBuilder, Series, Source, whole
+from lossgap.runs.readers.legs import MAX_RUNS
 from lossgap.runs.readers.setting_names import say_all, typed
 
 _NUM = r"[+-]?(?:[\d.]+(?:e[+-]?\d+)?|nan|inf)"
@@ -64,7 +65,11 @@ class LitgptReader:
             if not text.strip() or self._fact(builder, line, text):
                 continue
             row = _LINE.search(text)
-            if row and found.rows and int(row["iter"]) < found.rows[-1][1] and int(row["iter"]) <= found.rows[0][1]:
+            at = whole(row["iter"]) if row else None
+            if at is not None and found.rows and at < found.rows[-1][1] and at <= found.rows[0][1]:
+                if len(runs) == MAX_RUNS - 1:
+                    builder.note(f"more than {MAX_RUNS:,} runs; the rest of the log is left out", line)
+                    break
                 runs.append(_build(builder, found))
                 builder, found = RunBuilder(source, self.name, len(runs) + 1), _Lines()
             if not self._row(found, line, text, row):

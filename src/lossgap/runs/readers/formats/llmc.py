@@ -17,11 +17,19 @@ from lossgap.runs.readers.nanogpt_lines import NUMBER, is_noise
 from lossgap.runs.run import Run
 
 ROW = re.compile(rf"\s*s:(\d+) (tel|trl|eval):({NUMBER})((?: \w+:{NUMBER})*)\s*")
-EXTRA = re.compile(rf"(\w+):({NUMBER})")
+EXTRA = re.compile(rf"\b(\w+):({NUMBER})")
 STEP = re.compile(rf"step\s+(\d+)/(\d+)(?: \||:) (?:train )?loss ({NUMBER})\b(.*)")
 VAL = re.compile(rf"^\s*val loss:? ({NUMBER})")
 HELLA = re.compile(rf"HellaSwag: \d+/\d+ = ({NUMBER})")
-CELL = re.compile(r"\|\s*([\w ()/.%-]+?)\s*\|\s*(.+?)\s*\|\s*")
+NAME = re.compile(r"[\w ()/.%-]+")
+"""Of a setting in the table."""
+FIELDS = {
+    "grad_norm": re.compile(rf"\bnorm ({NUMBER})"),
+    "lr": re.compile(rf"\blr ({NUMBER})"),
+    "ms": re.compile(rf"(?<![\d.])({NUMBER}) ms\b"),
+    "mfu": re.compile(rf"(?<![\d.])({NUMBER})% (?:\w{{1,40}} )?MFU"),
+}
+"""What stands behind the loss in a line of stdout."""
 BATCH = re.compile(r"batch_size B=(\d+) \* seq_len T=(\d+) \* num_processes=(\d+) and total_batch_size=(\d+)")
 ACCUMULATION = re.compile(r"=> setting grad_accum_steps=(\d+)")
 PARAMETERS = re.compile(r"num_parameters: (\d+)")
@@ -103,13 +111,8 @@ def _row(log: Log, line: int, row: re.Match[str]) -> None:
 def _step(log: Log, line: int, step: re.Match[str]) -> None:
     rest = step[4]
     fields = {}
-    for name, pattern in (
-        ("grad_norm", rf"\bnorm ({NUMBER})"),
-        ("lr", rf"\blr ({NUMBER})"),
-        ("ms", rf"({NUMBER}) ms\b"),
-        ("mfu", rf"({NUMBER})% (?:\w+ )?MFU"),
-    ):
-        found = re.search(pattern, rest)
+    for name, pattern in FIELDS.items():
+        found = pattern.search(rest)
         if found:
             fields[name] = found[1]
     mfu = number(fields.pop("mfu", None))
@@ -125,7 +128,7 @@ class _Heading:
 
     def take(self, log: Log, line: int, text: str) -> bool:
         """Whether the line belongs to the heading."""
-        cell, batch = CELL.fullmatch(text), BATCH.search(text)
+        cell, batch = _cells(text), BATCH.search(text)
         accumulation, parameters = ACCUMULATION.search(text), PARAMETERS.search(text)
         if batch:
             for name, value in (("batch_size", batch[1]), ("block_size", batch[2]), ("world_size", batch[3])):
@@ -141,10 +144,18 @@ class _Heading:
         elif parameters:
             log.heading.parameters["total"] = whole(parameters[1])
         elif cell:
-            _cell(log.heading, line, cell[1], cell[2])
+            _cell(log.heading, line, *cell)
         else:
             return False
         return True
+
+
+def _cells(text: str) -> tuple[str, str] | None:
+    """Name and value of a line `| name | value |`, None for any other line."""
+    name, bar, value = text.rstrip()[1:-1].partition("|")
+    name, value = name.strip(), value.strip()
+    whole_row = text.startswith("|") and text.rstrip().endswith("|") and bar and value
+    return (name, value) if whole_row and NAME.fullmatch(name) else None
 
 
 def _cell(builder: RunBuilder, line: int, name: str, value: str) -> None:

@@ -16,7 +16,7 @@ import re
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, RunBuilder, Series, Source, number, whole
 from lossgap.runs.readers.legs import Log
 from lossgap.runs.readers.nanogpt_lines import NUMBER, is_noise
-from lossgap.runs.readers.statements import ASSIGNMENT, constant, plain
+from lossgap.runs.readers.statements import assignment, constant, plain
 from lossgap.runs.run import Run
 
 _STAMP = re.compile(r"^\d{9,11}\.\d{1,6} (?=\S| )")
@@ -44,7 +44,7 @@ FIELDS = re.compile(r"(?<!\S)([a-z_]+):(\S+)")
 GOLF = re.compile(r"^(?:train_batch_tokens|model_params|world_size|seed|tie_embeddings|attention_mode|sdp_backends):")
 GPU = re.compile(r"^\|\s+\d+\s+(NVIDIA .+?|Tesla .+?)\s{2,}|^GPU \d+: (.+?) \(UUID")
 _KNOWN = re.compile(
-    r"^(?:[|+].*|nvidia-smi:|Running (?:[Pp]ython|[Pp]y[Tt]orch)|logs?/|\S+/\S+\.txt$|W\d{4} |"
+    r"^(?:[|+].*|nvidia-smi:|Running (?:[Pp]ython|[Pp]y[Tt]orch)|logs?/|(?=.[^\s/]*+/)\S++(?<=\.txt)$|W\d{4} |"
     r"\w{3} \w{3} +\d+ [\d:]{8} |(?:Training|Validation) DataLoader|peak memory|Serialized|Code size|"
     r"Total submission|stopping_early|warmup_step:|val_bpb:enabled|train_loader:|val_loader:|experiment=|command=|"
     r"[0-9a-f]{40}$|gcc |numpy |torch |final_|Compil)"
@@ -67,7 +67,7 @@ NAMES = {
 }
 """Settings in nanoGPT's words where the meaning is the same; `batch_size` here is of the whole update, and
 the sizes of these models do not give nanoGPT's number of parameters."""
-TOKENS_OF = re.compile(r"_(?:sp|byte|bpe)\w*$")
+TOKENS_OF = re.compile(r"_(?:sp|byte|bpe)\w{0,64}$")
 """The tokenizer in the name of a folder: `corpus_sp4096` and `corpus_sp8192` hold one text."""
 PLACES = re.compile(r"(?:.*_)?(?:path|dir|files|rank|process)|run_id|logfile|distributed")
 """Settings that say where a run ran and what it was called, not how it trained."""
@@ -175,14 +175,14 @@ class _Program:
 
     @staticmethod
     def _setting(log: Log, line: int, text: str) -> None:
-        found = ASSIGNMENT.fullmatch(text)
+        found = assignment(text)
         if not found:
             return
         try:
-            value = plain(constant(found[2]))
+            value = plain(constant(found[1]))
         except ValueError:
             return
-        name = "sequences_per_update" if found[1] == "batch_size" else NAMES.get(found[1], found[1])
+        name = "sequences_per_update" if found[0] == "batch_size" else NAMES.get(found[0], found[0])
         log.heading.say(name, value, f"line {line} (source code)")
 
 

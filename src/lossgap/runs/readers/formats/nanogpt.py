@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from lossgap.runs.readers import iter_table
 from lossgap.runs.readers.base import LIKELY, NO, SURE, Head, RunBuilder, Series, Source, decimals, number, whole
 from lossgap.runs.readers.builder import join_legs
 from lossgap.runs.readers.decoding import MAX_LINE, TextBlock
@@ -72,6 +73,9 @@ class Parser:
         self.legs: list[tuple[RunBuilder, list[IterTable]]] = [(self.log.current, [IterTable()])]
         self.heading = Heading(lambda: self.log.heading)
         self.size = 1
+        self.held = 0
+        self.most = self.limit
+        """Rows in memory above which they are thinned."""
         self.timed = False
         self.traceback = False
 
@@ -104,7 +108,7 @@ class Parser:
         groups = texts.str.extract_groups(FAST_STEP).struct.unnest()
         steps = groups.to_series(0).cast(pl.Int64, strict=False)
         saved = texts.str.starts_with("saving checkpoint to ")
-        if log.pending is not None or log.resumed or not len(at) or not (steps.is_not_null() | saved).all():
+        if log.full or log.pending is not None or log.resumed or not len(at) or not (steps.is_not_null() | saved).all():
             return False
         is_step = steps.is_not_null().to_numpy()
         step_at, step_lines = steps.drop_nulls().to_numpy(), others[is_step].astype(np.int64) + first
@@ -166,6 +170,8 @@ class Parser:
         """Whether a row at this iteration counts; makes room for it."""
         log = self.log
         move = log.legs.move("iters", at, restarted=log.pending is not None, resumed=log.resumed)
+        if log.left_out(move, line):
+            return False
         if move is Move.REPEAT:
             log.current.note("an iteration is repeated (several ranks?): its first row is kept", line)
             return False
@@ -176,9 +182,9 @@ class Parser:
         log, seams = self.log, len(self.log.current.seams)
         log.enter(move, at, line)
         if log.current is not self.legs[-1][0]:
-            self.legs.append((log.current, [IterTable()]))
+            self.legs.append((log.current, [IterTable(self.size)]))
         elif len(log.current.seams) > seams:
-            self.legs[-1][1].append(IterTable())
+            self.legs[-1][1].append(IterTable(self.size))
 
     def _take(self, at: np.ndarray) -> None:
         self.log.legs.take("iters", int(at[0]))
@@ -186,7 +192,7 @@ class Parser:
             self.log.legs.take("iters", item)
 
     def _append(self, columns: Columns, digits: int | None = DIGITS) -> None:
-        builder, tables = self.legs[-1]
+        builder, legs = self.legs[-1]
         bad = ~np.isfinite(columns["loss"])
         if bad.any():
             places = columns["line"][bad]
@@ -194,13 +200,16 @@ class Parser:
         builder.rows_elsewhere = True
         if digits is not None:
             builder.see_digits("iters.loss", digits)
-        tables[-1].append(columns)
-        held = sum(table.held for _, all_of in self.legs for table in all_of)
-        if held > (self.limit if self.size == 1 else self.limit // 2):
+        legs[-1].append(columns)
+        self.held += len(columns["iter"])
+        if self.held > self.most:
             self.size = FIRST_BLOCK if self.size == 1 else self.size * 2 if self._full() else self.size
-            for _, all_of in self.legs:
-                for table in all_of:
-                    table.thin(self.size)
+            tables = [table for _, all_of in self.legs for table in all_of]
+            for table in tables:
+                table.thin(self.size)
+            self.held = sum(table.held for table in tables)
+            # A leg keeps a row at least: where there are more legs than the limit, looking again must get rarer.
+            self.most = max(self.limit // 2, 2 * self.held)
 
     def _full(self) -> bool:
         """Whether whole blocks alone are a quarter of the limit."""
@@ -269,6 +278,8 @@ class Parser:
             log.current.damaged(line)
             return
         move = log.legs.move("evals", at, restarted=log.pending is not None, resumed=log.resumed)
+        if log.left_out(move, line):
+            return
         if move is Move.REPEAT:
             log.current.note("an evaluation is repeated (several ranks?): its first row is kept", line)
             return
@@ -301,8 +312,10 @@ class Parser:
     def _run(self, builder: RunBuilder, tables: list[IterTable]) -> Run:
         describe(builder)
         rows = sum(table.rows for table in tables)
-        frame, replaced = join_legs([table.frame() for table in tables])
-        builder.count_replaced("iters", replaced)
+        frame, starts = iter_table.frame(tables)
+        if starts:
+            frame, replaced = join_legs(frame, starts)
+            builder.count_replaced("iters", replaced)
         thinned = None
         if self.size > 1:
             thinned = Thinned(rows=rows, kept=frame.height, block=self.size)

@@ -276,12 +276,12 @@ def _value(data: bytes, step: int, wall: float, events: _Events) -> None:
 
 def _tensor(data: bytes) -> float | None:
     """The one number of a TensorProto: dtype 1, shape 2, content 4, float 5, double 6, int 7, int64 10."""
-    kind, content, plain, sizes = 0, b"", None, 1
+    kind, content, plain, is_single = 0, b"", None, True
     for number, wire, value in protobuf.fields(data):
         if number == 1 and isinstance(value, int):
             kind = value
         elif number == 2 and isinstance(value, bytes):
-            sizes = _elements(value)
+            is_single = _is_single(value)
         elif number == 4 and isinstance(value, bytes):
             content = value
         elif number == 5 and isinstance(value, bytes) and len(value) == 4:
@@ -291,7 +291,7 @@ def _tensor(data: bytes) -> float | None:
         elif number in (7, 10):
             numbers = [value] if wire == protobuf.VARINT else list(_packed(value))
             plain = float(protobuf.signed(numbers[0])) if len(numbers) == 1 and isinstance(numbers[0], int) else None
-    if sizes != 1:
+    if not is_single:
         return None
     if kind == _DT_FLOAT and len(content) == 4:
         return protobuf.single(content)
@@ -302,14 +302,15 @@ def _tensor(data: bytes) -> float | None:
     return plain if kind in (_DT_FLOAT, _DT_DOUBLE, _DT_INT32, _DT_INT64) else None
 
 
-def _elements(shape: bytes) -> int:
-    """How many numbers a tensor of that shape has: dim = 2 {size = 1}."""
-    count = 1
+def _is_single(shape: bytes) -> bool:
+    """True for the shape of one number: dim = 2 {size = 1}, each size 1. Sizes are never multiplied: a file of some
+    kB may name thousands of 64-bit ones."""
     for number, _, value in protobuf.fields(shape):
         if number == 2 and isinstance(value, bytes):
-            sizes = [size for at, _, size in protobuf.fields(value) if at == 1 and isinstance(size, int)]
-            count *= sizes[0] if sizes else 0
-    return count
+            size = next((size for at, _, size in protobuf.fields(value) if at == 1 and isinstance(size, int)), 0)
+            if size != 1:
+                return False
+    return True
 
 
 def _packed(value: int | bytes) -> Iterator[int]:
