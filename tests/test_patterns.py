@@ -9,10 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-import re._constants as op  # type: ignore[import-untyped]  # the parser of the standard library
-import re._parser as parser  # type: ignore[import-untyped]
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,10 @@ from typing import Any
 import pytest
 
 import lossgap
+
+# The standard library's own parser of patterns, which typeshed does not know.
+op: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 ROOT = Path(lossgap.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -190,13 +192,13 @@ def attacks(pattern: Pattern) -> set[str]:
 
 
 def took(pattern: Pattern, attack: str, method: str) -> float:
-    compiled = re.compile(pattern.text, pattern.flags)  # type: ignore[type-var]
-    data: Any = attack if isinstance(pattern.text, str) else attack.encode("latin-1", "replace")
-    run: Callable[[Any], object] = getattr(compiled, method)
+    data = attack if isinstance(pattern.text, str) else attack.encode("latin-1", "replace")
+    run: Any = getattr(re.compile(pattern.text, pattern.flags), method)
     start = time.thread_time()
     found = run(data)
     if method == "finditer":
-        assert sum(1 for _ in found) >= 0  # type: ignore[call-overload, attr-defined]
+        for _ in found:
+            pass
     return time.thread_time() - start
 
 

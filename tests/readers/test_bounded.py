@@ -144,7 +144,7 @@ def test_thousands_of_short_runs(name: str) -> None:
     start = time.process_time()
     runs = detect(given).read(given)
     assert time.process_time() - start < 2 * ALLOWED
-    assert 1 <= len(runs) <= MAX_RUNS + 1
+    assert 1 <= len(runs) <= MAX_RUNS
     if len(runs) > 2:
         assert "the rest of the" in notes(runs[-1])
 
@@ -163,22 +163,12 @@ def test_two_writers_into_one_file() -> None:
     assert spent(detect(given), given) < ALLOWED
 
 
-STARTS = (
-    "",
-    "'a': x",
-    "{'a': ",
-    "Overriding: a = ",
-    "| a",
-    "found ",
-    "class Hyperparameters:\n    a",
-    "> ",
-    '{"loss": ',
-)
+STARTS = ("", "'a': x", "{'a': ", "Overriding: a = ", "| a", "class Hyperparameters:\n    a", "> ", '{"loss": ')
 UNITS = ("'", "`", "[", "{", ": ", "| ", "1,", "1.", "\\", "a: ", '"', "iter ", "step:", "% cpu ")
 
 
 def attacks() -> Iterator[str]:
-    size = MB // 4
+    size = MB // 8
     for start in STARTS:
         yield start + " " * size + "x"
     for unit in (*UNITS, "found vocab_size = 1 (inside /"):
@@ -190,7 +180,7 @@ ATTACKS = tuple(attacks())
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_line_is_long_enough_to_hang_a_reader(format: str) -> None:
-    """A quarter of a megabyte each: what is quadratic takes minutes for that."""
+    """An eighth of a megabyte each: what is quadratic takes minutes for that."""
     reader = detecting.reader(format)
     slow = {}
     for attack in ATTACKS:
