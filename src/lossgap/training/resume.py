@@ -27,6 +27,7 @@ from lossgap.training.draws import Draws
 from lossgap.training.loop import State
 from lossgap.training.numerics import Numerics
 from lossgap.training.optimizer import Scaler
+from lossgap.training.takeover import check_dataset, without_trackers
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")
@@ -66,6 +67,8 @@ class Start:
     """Whether a resume was asked for in a folder that has no checkpoint: what is there was never finished."""
     given_before: Mapping[str, object] = field(default_factory=dict)
     """What the user named at the earlier starts of the run, as `run.json` has it."""
+    corpus_before: Mapping[str, object] = field(default_factory=dict)
+    """The corpus that the run was trained on before, as its record has it; empty if unknown or fresh."""
 
     @property
     def iteration(self) -> int:
@@ -130,12 +133,23 @@ def _afresh(given: Given, asked: TrainConfig, named: Path) -> Start:
     recorded = as_mapping(document.get("config"))
     known = {name: value for name, value in recorded.items() if name in settings_of(TrainConfig)}
     began = known.get("init_from", "scratch")
+    known, left = without_trackers(known, given.values)
+    corpus = as_mapping(document.get("corpus"))
+    if "dataset" not in given.values:
+        check_dataset(named / "run.json", str(known.get("dataset", "")), corpus)
     start = {"init_from": "scratch" if began == "resume" else began, "resume": "", "out_dir": out_dir}
     merged = {**known, **given.values, **start}
     config = train_config(dataclasses.replace(given, values=merged))
     note = f"{shown(named)} has no checkpoint yet: starting afresh"
     before = as_mapping(document.get("given"))
-    return Start(config=config, out_dir=Path(out_dir), notes=(note,), afresh=True, given_before=before)
+    return Start(
+        config=config,
+        out_dir=Path(out_dir),
+        notes=(note, *left),
+        afresh=True,
+        given_before=before,
+        corpus_before=corpus,
+    )
 
 
 def _no_run(named: Path) -> CheckpointError:
@@ -157,7 +171,10 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
     explicit = {name: value for name, value in given.values.items() if name not in ABOUT_THE_START}
     _check_shape(explicit, found)
     reused = _reused_numerics(found, explicit)
-    merged = {**before.to_dict(), **reused, **explicit}
+    recorded, left = without_trackers(before.to_dict(), explicit)
+    if "dataset" not in explicit:
+        check_dataset(found.path, before.dataset, found.part("corpus"))
+    merged = {**recorded, **reused, **explicit}
     config = train_config(dataclasses.replace(given, values=merged))
     # A checkpoint that was named once is kept for good.
     named = tuple(sorted({*before.checkpoint_at, *config.checkpoint_at}))
@@ -184,7 +201,8 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
         branch_of=branch_of,
         changes=changes,
         given_before=as_mapping(found.part("record").get("given")),
-        notes=tuple(_notes(config, found, changes, branch_of)),
+        notes=(*_notes(config, found, changes, branch_of), *left),
+        corpus_before=found.part("corpus"),
         doubts=tuple(_doubts(before, config, found.iter_num)),
     )
 

@@ -48,6 +48,7 @@ from lossgap.training.resume import (
     warn_inexact,
 )
 from lossgap.training.signals import StopRequest
+from lossgap.training.takeover import check_corpus
 from lossgap.training.trackers import check_trackers, open_trackers
 from lossgap.version import __version__
 
@@ -136,6 +137,8 @@ class _Training:
         self.departures, self.why_device, self.progress, self.stop = departures, why_device, progress, stop
         self.config = start.config
         self.corpus = open_corpus(self.config.dataset)
+        source = start.checkpoint.path if start.checkpoint is not None else start.out_dir
+        self.corpus_notes = check_corpus(source, start.corpus_before, self.corpus, "dataset" in given.values)
         self.draws = _draws(self.config)
         self.model = self._model()
         self.model.use_attention(numerics.attention)
@@ -159,7 +162,7 @@ class _Training:
             loop = self._loop(record)
             stack.callback(self.progress.close)
             self.progress.open(self._parts.opening(self.optimizer, self.state.iteration))
-            for note in self.start.notes:
+            for note in (*self.start.notes, *self.corpus_notes):
                 self.progress.note(note)
             try:
                 if record is not None:
@@ -344,7 +347,7 @@ class _Training:
                     version=__version__,
                     name=start.out_dir.resolve().name,
                     environment=self.environment,
-                    notices=[*start.notes, *(text for _, text in start.doubts)],
+                    notices=[*start.notes, *self.corpus_notes, *(text for _, text in start.doubts)],
                     seams=start.seams_before,
                     **self._parts.record(),
                 )
