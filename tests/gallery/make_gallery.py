@@ -85,7 +85,9 @@ def write_corpora(work: Path) -> None:
 
 def planted(work: Path, plant: Plant) -> list[Stored]:
     """The tests of a plant, and its controls where the recipe's null runs are not those."""
-    runs = []
+    runs: list[Stored] = []
+    if plant.of:
+        return runs
     for control_seed, seed in zip(CONTROL_SEEDS, TEST_SEEDS, strict=True):
         if plant.control:
             key = f"{plant.name}/control/{control_seed}"

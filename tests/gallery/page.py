@@ -40,23 +40,30 @@ def page(measured: Scores, unknown: Scores, date: datetime.date) -> str:
         "independent pairs; these share runs, so they are too narrow. The goal is at most 5% with any cause.",
         _null_table(both),
         _null_causes(both),
+        _false_alarms(both),
         "## Planted causes, by mode",
-        "Rank of the true cause among the causes. Named: missed, but a remark names the planted setting as missing. "
-        "No gap: missed, and the verdict was not 'different', so no cause is allowed to stand. Right: first, second or "
-        "named. One rule was changed after a scoring had shown all pairs: `not-in-the-settings` now takes the few "
+        "Rank of the true cause among the causes. Named: missed, but a remark names the planted setting as missing; "
+        "every bare log gets such a list, nulls too, so it is counted apart and not as right. No gap: missed, and the "
+        "verdict was not 'different', so no cause is allowed to stand. Right: first or second. Diff: the trivial "
+        "baseline, a diff of the two configs as printed, right where a planted setting is the first or second that "
+        "differs. One rule was changed after a scoring had shown all pairs: `not-in-the-settings` now takes the few "
         "seeds of a measured spread into account (Student's t), which took its blame from 28 of 315 null pairs, and "
         "three planted faults with it. So the nulls with a measured spread are not held out. After the first scoring "
         "the labels of three plants (corpus-upper, corpus-tiny, beta2) got a second rule that is true of them too, and "
         "plain-resume was trained again, with another trick, as it had not repeated its batches. Held out: seeds "
         f"{_words(HELD_OUT)}.",
         _mode_table(both),
+        "## Confusion",
+        "Rows: the rule whose cause was planted. Columns: the first cause that was given, with all settings visible; "
+        "`none` where there is none.",
+        *(f"Spread {name}:\n\n{_confusion(scores)}" for name, scores in both),
         "## Differences that do no harm",
         "Right is no cause; for `plain-resume` and `setting-not-applied`, with all settings, also a remark that says "
         "so. Told: how often a remark of the rule is there.",
         *(f"Spread {name}:\n\n{_harmless_table(scores)}" for name, scores in both),
         "## By rule",
         "Recall: of the pairs whose planted truth is this rule, those answered right: by it or a rule that says the "
-        "same, first or second; stripped, also by naming the setting. Precision: of all pairs in which the "
+        "same, first or second. Precision: of all pairs in which the "
         "rule gave a cause (plants in all modes, and nulls), those in which it is true. `-`: not planted, never fired.",
         *(f"Spread {name}:\n\n{_rule_table(scores)}" for name, scores in both),
         "## Causes that are not true",
@@ -110,6 +117,36 @@ def _null_causes(both: Both) -> str:
     return "\n".join(lines) or "No null pair has a cause."
 
 
+def _false_alarms(both: Both) -> str:
+    """False causes and false verdicts on the nulls, in one sentence per spread, beside those of a diff of configs."""
+    lines = []
+    for name, scores in both:
+        total = len(scores.nulls)
+        causes = sum(bool(item.answer.causes) for item in scores.nulls)
+        different = sum(item.answer.word == "different" for item in scores.nulls)
+        diff = sum(bool(item.answer.differ) for item in scores.nulls)
+        lines.append(
+            f"- spread {name}: of {total} null pairs {causes} ({causes / total:.1%}) have a false cause and "
+            f"{different} ({different / total:.1%}) a false 'different'; a diff of the configs blames {diff}"
+        )
+    return "\n".join(lines)
+
+
+def _confusion(scores: Scores) -> str:
+    """The first cause against the planted one, over all pairs with a planted cause in the visible mode."""
+    counts: dict[str, Counter[str]] = {}
+    for item in scores.planted("visible"):
+        first = item.answer.causes[0] if item.answer.causes else "none"
+        counts.setdefault(item.plant.truth, Counter())[first] += 1
+    columns = sorted({first for found in counts.values() for first in found})
+    rows = [
+        [truth, *(str(counts[truth][first]) if counts[truth][first] else "" for first in columns)]
+        for truth in rule_ids()
+        if truth in counts
+    ]
+    return _table(["planted", *columns], rows)
+
+
 def _mode_table(both: Both) -> str:
     halves: tuple[tuple[str, tuple[bool, ...]], ...] = (
         ("all", (False, True)),
@@ -120,7 +157,20 @@ def _mode_table(both: Both) -> str:
     for (spread, scores), mode, (half, belongs) in itertools.product(both, MODES, halves):
         mine = [item for item in scores.planted(mode) if item.held_out in belongs]
         rows.append([spread, mode, half, *_counts(mine, mode)])
-    head = ["spread", "mode", "half", "pairs", "first", "second", "later", "named", "no gap", "missed", "right, 95%"]
+    head = [
+        "spread",
+        "mode",
+        "half",
+        "pairs",
+        "first",
+        "second",
+        "later",
+        "named",
+        "no gap",
+        "missed",
+        "right, 95%",
+        "diff",
+    ]
     return _table(head, rows)
 
 
@@ -134,7 +184,8 @@ def _counts(mine: Sequence[Outcome], mode: str) -> list[str]:
     later = sum(rank is not None and rank > 2 for rank in ranks)
     numbers = [len(mine), ranks.count(1), ranks.count(2), later, len(named), len(no_gap)]
     left = len(missed) - len(named) - len(no_gap)
-    return [*map(str, [*numbers, left]), f"{hits / len(mine):.0%} ({low:.0%} to {high:.0%})"]
+    diff = sum(item.by_diff for item in mine)
+    return [*map(str, [*numbers, left]), f"{hits / len(mine):.0%} ({low:.0%} to {high:.0%})", _share(diff, len(mine))]
 
 
 def _harmless_table(scores: Scores) -> str:

@@ -74,6 +74,8 @@ class Plant:
     first: Settings | None = None
     """The settings up to the resume, where the test is a resumed run."""
     fault: Fault = ""
+    of: str = ""
+    """The plant whose runs these are, under other `claims`: nothing is trained for this one."""
     kind: Kind = "cause"
     stdout: bool = False
     """Whether the visible form is nanoGPT's stdout with all its settings; else our run folder, with the rates too."""
@@ -329,6 +331,50 @@ PLANTS: tuple[Plant, ...] = (
         truth="not-in-the-settings",
         also=("dropout", "training-mode", "evaluation-mode"),
         names=("dropout",),
+        stdout=True,
+    ),
+    # A fault that the config does not show, and beside it a setting that differs and does nothing
+    Plant(
+        name="trivial-warm-up",
+        of="unshown-rate",
+        recipe="narrow",
+        test={"learning_rate": 4e-4, "min_lr": 4e-5},
+        claims={"warmup_iters": 21},
+        truth="not-in-the-settings",
+        names=_RATE,
+        stdout=True,
+    ),
+    Plant(
+        name="trivial-min-lr",
+        of="unshown-batch",
+        recipe="broad",
+        test={"batch_size": 4},
+        claims={"min_lr": 5.1e-4},
+        truth="not-in-the-settings",
+        also=("batch", "work-per-iteration"),
+        names=_BATCH,
+        stdout=True,
+    ),
+    Plant(
+        name="trivial-beta2",
+        of="unshown-dropout",
+        recipe="wide",
+        control={"dropout": 0.5},
+        test={"dropout": 0.0},
+        claims={"beta2": 0.9901},
+        truth="not-in-the-settings",
+        also=("dropout",),
+        names=("dropout",),
+        stdout=True,
+    ),
+    Plant(
+        name="trivial-weight-decay",
+        of="unshown-rate",
+        recipe="narrow",
+        test={"learning_rate": 4e-4, "min_lr": 4e-5},
+        claims={"weight_decay": 0.101},
+        truth="not-in-the-settings",
+        names=_RATE,
         stdout=True,
     ),
     # Differences that make no gap, or must be told and not blamed

@@ -54,6 +54,8 @@ class Answer:
     remarks: tuple[str, ...]
     missing: frozenset[str]
     """Settings that are named as missing, without the run's name."""
+    differ: tuple[str, ...] = ()
+    """Settings that differ in meaning, in the order of the config, the seed left out."""
 
     @classmethod
     def of(cls, found: Comparison) -> Answer:
@@ -65,6 +67,7 @@ class Answer:
             causes=tuple(item.id for item in found.causes),
             remarks=tuple(item.id for item in found.remarks),
             missing=frozenset(needs),
+            differ=tuple(item.name for item in found.settings.differ_in_meaning if item.name != "seed"),
         )
 
 
@@ -95,13 +98,23 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """What the issue asks: true cause first or second; stripped also by name; no cause where none is."""
+        """True cause first or second; no cause where none is. A setting named as missing is counted apart."""
         if self.plant.kind == "harmless":
             return not self.answer.causes
         if self.plant.kind == "told":  # bare rows neither claim a setting nor show a resume
             return not self.answer.causes and (self.mode == "stripped" or self.plant.truth in self.answer.remarks)
-        found = self.rank is not None and self.rank <= 2
-        return found or (self.mode == "stripped" and self.named)
+        return self.rank is not None and self.rank <= 2
+
+    @property
+    def by_diff(self) -> bool:
+        """What a diff of the two configs says: whether a planted setting is the first or second that differs.
+
+        A difference that does no harm is right only where nothing differs.
+        """
+        planted = set(self.plant.names) | (set(self.plant.test) - set(self.plant.claims))
+        if self.plant.kind != "cause":
+            return not self.answer.differ
+        return bool(planted & set(self.answer.differ[:2]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,11 +208,13 @@ def score(*, measured: bool) -> Scores:
 def _plant(shelf: Shelf, plant: Plant) -> Iterable[Outcome]:
     visible: Form = "stdout" if plant.stdout else "folder"
     for control_seed, seed in zip(CONTROL_SEEDS, TEST_SEEDS, strict=True):
-        control = f"{plant.name}/control/{control_seed}" if plant.control else f"null/{plant.recipe}/{control_seed}"
+        kept = plant.of or plant.name
+        control = f"{kept}/control/{control_seed}" if plant.control else f"null/{plant.recipe}/{control_seed}"
         if not plant.test:
             test = shelf.stored[control].with_settings(plant.claims)
         else:
-            test = shelf.stored[f"{plant.name}/test/{seed}"]
+            test = shelf.stored[f"{kept}/test/{seed}"]
+            test = test.with_settings(plant.claims) if plant.of else test
         for mode in MODES:
             form: Form = "stripped" if mode == "stripped" else visible
             shown = _decoyed(test, DECOYS[seed]) if mode == "decoy" else test

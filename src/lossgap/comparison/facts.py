@@ -171,7 +171,10 @@ class Facts(Stated):
     @cached_property
     def _known_corpus(self) -> corpora.KnownCorpus | None:
         name = self.dataset.value
-        return corpora.CORPORA.get(name) if name is not None else None
+        found = corpora.CORPORA.get(name) if name is not None else None
+        said = as_int(self.run.corpus.get("vocab_size")) or as_int(self.run.config.get("vocab_size"))
+        # Another vocabulary under the name is another text: lower case, say. Models pad theirs to a multiple of 64.
+        return found if found is None or said is None or 0 <= said - found.vocab_size < 64 else None
 
     @property
     def _corpus_how(self) -> str:

@@ -8,11 +8,13 @@ with dropout against one without.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 from lossgap.comparison.curve import Curve, blocks
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
+from lossgap.strangers import short
 
 TRAIN_POINTS = 100
 """Points that a curve of printed iteration losses is averaged into."""
@@ -50,11 +52,59 @@ class NoMetric:
 
 def metric(control: Facts, test: Facts) -> Metric | NoMetric:
     """The loss that both runs have."""
+    task = tasks(control, test)
+    if task is not None:
+        return task
     for choose in (_val, _bits, _train_eval, _train):
         found = choose(control, test)
         if found is not None:
             return found
     return _nothing_shared(control, test)
+
+
+NEVER_BELOW = 0.5
+"""Nats: a language model that starts untrained has a first loss far above this, whatever its vocabulary. A choice."""
+CLASSIFICATION = ("acc", "accuracy", "top1", "top5", "precision", "recall", "f1", "auc")
+"""Words of metrics that classifiers log. A language model's accuracy is of its next token, and logged beside a
+perplexity or by a trainer of language models."""
+GENERIC = ("csv", "jsonl", "keras", "tensorboard", "wandb", "mlflow", "lightning")
+"""Formats that say nothing of the task."""
+
+
+def tasks(control: Facts, test: Facts) -> NoMetric | None:
+    """Why the two runs are of different tasks; None where nothing shows it.
+
+    One run is of a language model: by its vocabulary, or by a trainer of such models alone. The other has neither,
+    and either logs what classifiers log, or never had a loss above `NEVER_BELOW`: an untrained model of V tokens
+    begins at ln V (Facts.expected_initial_loss).
+    """
+    language = [facts.vocab_size.known or not facts.run.format.startswith(GENERIC) for facts in (control, test)]
+    if all(language) or not any(language):
+        return None
+    name, facts = ("test", test) if language[0] else ("control", control)
+    other = control if language[0] else test
+    curve = facts.val or facts.train_eval or facts.train
+    if curve is None:
+        return None
+    logged = facts.run.others["metric"].unique().to_list() if facts.run.others.height else []
+    classified = sorted(item for item in map(str, logged) if _words(item) & set(CLASSIFICATION))
+    highest = float(curve.values.max())
+    if not classified and highest >= NEVER_BELOW:
+        return None
+    if not classified:
+        shows = f"its loss is never above {highest:.3g}"
+    else:
+        shows = f"it logs {short(classified[0])}, which classifiers do, and its first loss is {curve.first.value:.3g}"
+    expected = other.expected_initial_loss.value
+    begins = f", where the other's untrained model has {expected:.2f}" if expected is not None else ""
+    return NoMetric(
+        why=f"the runs seem to be of different tasks: {name} names no vocabulary, and {shows}{begins}",
+        remedy=f"If {name} is a language model, say its vocabulary: --set {name}.vocab_size=...",
+    )
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
 
 
 def _nothing_shared(control: Facts, test: Facts) -> NoMetric:

@@ -153,7 +153,7 @@ def noise(
     if not isinstance(found, Metric) or row.control is None or row.test is None:
         return Noise()
     shipped = spreads or spread.table()
-    if alignment.coincide and row.gap == 0:
+    if alignment.coincide and row.gap is not None and abs(row.gap) <= alignment.rounding:
         how = "the curves coincide digit for digit, so neither a seed nor a choice of windows is between them"
         return Noise(parts=(Part(name="training and evaluation", standard_error=0.0, evidence="computed", how=how),))
     sides = (

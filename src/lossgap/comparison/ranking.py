@@ -18,6 +18,8 @@ from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.rules import STRENGTHS, Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
 
+TRACES = "looks-like-"
+"""With which the ids of rules begin that see a trace of a fault in bare curves (findings/traces.py)."""
 AGAINST = "It works against this gap, so it is no cause of it."
 NO_GAP = "There is no gap beyond the noise that it could be the cause of."
 
@@ -29,11 +31,17 @@ def rank(
     found = [_judged(item, gap, verdict) for item in results if isinstance(item, Finding)]
     causes = [item for item in found if item.role == "cause"]
     remarks = [item for item in found if item.role == "remark"]
-    causes.sort(key=lambda item: (STRENGTHS.index(item.strength), -(item.magnitude or 0.0), item.order, item.id))
+    causes.sort(key=_place)
     known = {item.id for item in causes}
     # What a rule found beside what it ruled out stands; the other is then no news.
     ruled = tuple(item for item in results if isinstance(item, RuledOut) and item.id not in known)
     return (*causes, *remarks), ruled
+
+
+def _place(item: Finding) -> tuple[bool, int, float, int, str]:
+    """Causes that a curve only looks like stand behind all others."""
+    trace = item.id.startswith(TRACES)
+    return trace, STRENGTHS.index(item.strength), -(item.magnitude or 0.0), item.order, item.id
 
 
 def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
@@ -47,6 +55,8 @@ def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
     if verdict.word == "inconclusive":
         if item.evidence in ("measured", "computed"):
             return replace(item, strength="likely") if item.strength == "strong" else item
+        if item.id.startswith(TRACES):
+            return item
         return replace(item, strength="possible") if item.strength == "strong" else _as_remark(item, NO_GAP)
     return item
 

@@ -38,6 +38,8 @@ WORK_RATIO = 1.6
 SCATTER_RATIO = 1.4
 """Ratio of the scatter of iteration losses from which batches of another size are concluded: twice the batch."""
 SCATTER_ERRORS = 4.0
+LEAST_SCATTER = 0.003
+"""Nats; a smaller scatter is of averages or of whole data sets, not of batches. A choice."""
 SAME_LEVEL = 0.35
 """Nats within which two loss levels have a comparable scatter: measured, a run at 3.4 nats scatters half as much as
 one at 2.6 with the same batch."""
@@ -131,6 +133,18 @@ def _same_batch(pair: Pair, size: int) -> Result:
         return
     said = " and ".join(f"{item.name} {item.control} and {item.test}" for item in split)
     text = f"{said}: the product is {size:,} sequences per update in both, so it is the same update."
+    if any(item.name == "gradient_accumulation_steps" for item in split) and not all(
+        facts.is_nanogpt or facts.is_own for _, facts in pair.runs
+    ):
+        yield remark(
+            "computed",
+            f"{text} That holds for sequences of one length. Where lengths differ, a mean of the micro-batches' means "
+            "is not the mean over their tokens: short micro-batches count for more.",
+            numbers={"batch": size},
+            settle="Divide the summed loss by the tokens of the whole update, or train without accumulation.",
+            title="A mean of means under accumulation",
+        )
+        return
     yield ruled_out("computed", text, numbers={"batch": size})
 
 
@@ -142,7 +156,7 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
     if both[0].meaning.kind not in ("micro-batch", "batch") or pair.settings.differing("block_size") is not None:
         return
     found = weighing.scatter(both[0]), weighing.scatter(both[1])
-    if found[0] is None or found[1] is None or 0.0 in (found[0][0], found[1][0]):
+    if found[0] is None or found[1] is None or min(found[0][0], found[1][0]) < LEAST_SCATTER:
         return
     log_ratio = math.log(found[1][0] / found[0][0])
     # The sd of a log sd is about sqrt(1 / 2n), and half as much again for differences of neighbours.
@@ -155,7 +169,14 @@ def _by_scatter(pair: Pair, stated: int | None) -> Result:
     what = "micro-batches" if both[0].meaning.kind == "micro-batch" else "updates"
     effect = -BATCH_SHARE * weighing.slope(pair) * math.log(times)
     gap = pair.alignment.gap("last")
-    said = "" if stated is None else f" The settings say {stated:,} sequences in both, so they cannot both have run so."
+    said = (
+        ""
+        if stated is None
+        else (
+            f" The settings say {stated:,} sequences in both, so they cannot both have run so: a run may not have "
+            "accumulated, or its processes drew the same batches (ranks that are not seeded apart)."
+        )
+    )
     numbers = {"control_scatter": found[0][0], "test_scatter": found[1][0], "implied_ratio": times}
     text = (
         f"Losses of single iterations scatter by {found[0][0]:.3f} in the control and {found[1][0]:.3f} in the test; "

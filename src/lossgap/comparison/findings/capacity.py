@@ -109,6 +109,10 @@ def data(pair: Pair) -> Result:
     hashes = pair.control.run.corpus.get("sha256"), pair.test.run.corpus.get("sha256")
     if hashes[0] is not None and hashes[1] is not None:
         if hashes[0] == hashes[1]:
+            tokens = [facts.run.corpus.get("tokens_sha256") for _, facts in pair.runs]
+            if None not in tokens and tokens[0] != tokens[1]:
+                yield _other_order(pair)
+                return
             yield ruled_out("computed", "Both have the same corpus, by its hash.")
             return
         yield _other_data(pair, "by the hash of their tokens", "computed")
@@ -130,7 +134,56 @@ def data(pair: Pair) -> Result:
     if not (control.known and test.known) and not (sizes[0] and sizes[1]):
         yield lacking(control, test, what="whether both are trained on the same data")
         return
-    yield ruled_out("computed", "Nothing in the records speaks of different data.")
+    shown = _at_the_start(pair)
+    if shown is not None:
+        yield shown
+    else:
+        yield ruled_out("computed", "Nothing in the records speaks of different data.")
+
+
+def _other_order(pair: Pair) -> Finding:
+    """One text in other numbers: harmless from the start, and noise to weights that were trained on the other order."""
+    goes_on = [facts.text("init_from").value not in (None, "scratch") or facts.run.seams for _, facts in pair.runs]
+    text = "Both have the same text, by its hash, and other tokens: the vocabulary is in another order."
+    if any(goes_on):
+        return cause(
+            "likely",
+            "computed",
+            f"{text} A run that goes on from trained weights reads it as other text.",
+            settle="Build both from one vocabulary file (meta.pkl).",
+            title="The vocabulary is in another order",
+        )
+    said = f"{text} From scratch that is no more than another seed."
+    return remark("computed", said, title="The vocabulary is in another order")
+
+
+def _at_the_start(pair: Pair) -> Finding | None:
+    """One split's loss equal to the last digit before any training, and the other's not: that split is other text.
+
+    Equal initial weights and equal windows are needed for the first; nanoGPT draws train's windows and val's from one
+    generator, so the second then has the same places in another text.
+    """
+    splits = [(facts.train_eval, facts.val) for _, facts in pair.runs]
+    ends = [
+        [None if curve is None or curve.iters[0] != 0 else curve.first.value for curve in pair_] for pair_ in splits
+    ]
+    if None in ends[0] or None in ends[1] or any(facts.run.format != "nanogpt" for _, facts in pair.runs):
+        return None
+    equal = [ends[0][index] == ends[1][index] for index in (0, 1)]
+    if equal[0] == equal[1]:
+        return None
+    other = "train" if equal[1] else "val"
+    same = "val" if equal[1] else "train"
+    index = 0 if equal[1] else 1
+    return cause(
+        "likely",
+        "inferred",
+        f"At iteration 0 the {same} losses are equal to the last digit ({ends[0][1 - index]:.4f}), so weights and "
+        f"windows are the same, and the {other} losses are not ({ends[0][index]:.4f} and {ends[1][index]:.4f}): the "
+        f"{other} splits are different text.",
+        numbers={"split": other, "control": ends[0][index], "test": ends[1][index]},
+        settle=f"Compare the {other} files of both runs by their hashes.",
+    )
 
 
 def _same_place(names: list[str]) -> bool:

@@ -19,6 +19,8 @@ DROPOUT_EFFECT = 0.5
 SHOWS = 0.04
 """Nats by which dropout lifts the printed loss above the same split in evaluation mode, at the least."""
 ERRORS = 4.0
+SAME_LEVEL = 0.4
+"""Share of the loss within which two train losses are comparable: beyond it other things lift a loss. A choice."""
 TOKEN_SPREAD = 1.8
 """Deviation of a token's loss, with the correlation inside a window: 0.22 x sqrt(64), the laptop recipe's windows."""
 UNKNOWN_ERROR = 0.015
@@ -34,12 +36,19 @@ class Lift:
     points: int
 
 
-def lift(facts: Facts) -> Lift | None:
-    """How much the printed losses lie above the train split's evaluations; None where a log lacks one of them."""
+def lift(facts: Facts, end: float | None = None) -> Lift | None:
+    """How much the printed losses lie above the train split's evaluations; None where a log lacks one of them.
+
+    Over the later half of the evaluations up to iteration `end`, of all of them by default.
+    """
     printed, evaluated = facts.train, facts.train_eval
     if printed is None or evaluated is None or printed.meaning.kind not in ("micro-batch", "batch"):
         return None
     if len(evaluated) < 4 or evaluated.meaning.mode != "eval":
+        return None
+    if end is not None:
+        evaluated = evaluated.until(end)
+    if len(evaluated) < 4:
         return None
     low, high = evaluated.iters[-1] / 2, evaluated.iters[-1]
     inside = (printed.iters >= low) & (printed.iters <= high)
@@ -107,10 +116,27 @@ def dropout(pair: Pair) -> Result:
     )
 
 
+def _lifts(pair: Pair) -> tuple[Lift | None, Lift | None]:
+    """Both lifts over the same iterations; none where the runs are not at comparable levels of the train loss there."""
+    curves = [facts.train_eval for _, facts in pair.runs]
+    if curves[0] is None or curves[1] is None:
+        return None, None
+    end = min(curves[0].last.iter, curves[1].last.iter)
+    levels = [curve.at(end) for curve in curves if curve is not None]
+    if None in levels or len({curve.meaning.unit for curve in curves if curve is not None}) > 1:
+        return None, None
+    values = [level.value for level in levels if level is not None]
+    if abs(values[0] - values[1]) > SAME_LEVEL * max(values):
+        return None, None
+    return lift(pair.control, end), lift(pair.test, end)
+
+
 def _by_curves(pair: Pair) -> Result:
-    found = lift(pair.control), lift(pair.test)
+    found = _lifts(pair)
     if found[0] is None or found[1] is None or not _apart(found[0], found[1]):
         return
+    if any(item.value < -max(SHOWS / 2, ERRORS * item.error) for item in found if item is not None):
+        return  # printed losses below the evaluations are no dropout's work
     gap = pair.alignment.gap("last")
     size = abs(found[1].value - found[0].value)
     yield cause(
@@ -126,7 +152,7 @@ def _by_curves(pair: Pair) -> Result:
 
 
 def _not_as_set(pair: Pair, value: float) -> Result:
-    found = lift(pair.control), lift(pair.test)
+    found = _lifts(pair)
     if found[0] is None or found[1] is None or not _apart(found[0], found[1]):
         yield ruled_out("computed", f"Both train with a dropout of {value:g}.")
         return

@@ -21,10 +21,9 @@ SHIFTING = ("max_iters", "init_from")
 @rule("settings-not-applied", title="Settings differ, but the curves do not", group="A", order=2)
 def settings_not_applied(pair: Pair) -> Result:
     """Two different trainings never agree digit for digit: one setting was not applied, or one log was read twice."""
-    if not pair.alignment.coincide:
-        return
     common = pair.alignment.common
-    assert common is not None
+    if common is None or not pair.alignment.coincide or _is_partial(pair, len(common)):
+        return
     items = [item for item in pair.settings.differ if weighing.explains(item) and item.name not in SHIFTING]
     numbers: dict[str, object] = {"points": len(common), "until": float(common.iters[-1])}
     if items:
@@ -45,6 +44,15 @@ def settings_not_applied(pair: Pair) -> Result:
         numbers=numbers,
         title="The curves coincide",
     )
+
+
+def _is_partial(pair: Pair, common: int) -> bool:
+    """Whether most of what one run logged up to the shorter one's end stands where the other logged nothing."""
+    both = weighing.curves(pair)
+    if both is None:
+        return True
+    end = min(curve.last.iter for curve in both)
+    return any(common < 0.5 * int((curve.iters <= end).sum()) for curve in both) and common < 20
 
 
 @rule("not-in-the-settings", title="No setting explains the gap", group="A", order=5)

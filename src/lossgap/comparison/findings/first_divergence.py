@@ -68,9 +68,9 @@ def _cause(pair: Pair, found: Onset, text: str, numbers: dict[str, object]) -> F
         f"{label}.{name}" for label, facts in pair.runs for name in _UPDATE if isinstance(facts.setting(name), Unknown)
     ]
     made = cause(
-        "strong" if found.shape == "after one update" else "likely",
+        "likely" if found.shape == "after one update" else "possible",
         "inferred",
-        text,
+        f"{text} A learning rate ten times higher looks like this; the weights and the data do not differ.",
         numbers=numbers,
         effect=pair.alignment.gap("last"),
         settle="Compare learning rates, warm-up, clipping and optimizer of both runs"

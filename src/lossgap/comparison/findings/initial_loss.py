@@ -72,10 +72,10 @@ def initial_loss(pair: Pair) -> Result:
     if any(_pretrained(facts) for _, facts in pair.runs):
         return
     yield cause(
-        "strong" if abs(apart) > 2 * tolerance else "likely",
+        "likely" if abs(apart) > 2 * tolerance else "possible",
         "inferred",
         f"At iteration 0 the control's loss is {control.value:.4f}, the test's {test.value:.4f}. Nothing is trained "
-        "there, so the initial weights, the data or the loss itself are different.",
+        "there, so what differs is the initial weights, the data, the targets (shifted, say) or the loss itself.",
         numbers=numbers | {"apart": apart},
         settle="Print the loss of both models on one and the same batch before the first update.",
     )

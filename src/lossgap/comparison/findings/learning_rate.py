@@ -217,8 +217,12 @@ def _by_rows(pair: Pair, *, stated: bool) -> Result:
     iters, control, test, equal_peaks = shapes
     apart = np.flatnonzero(np.abs(control - test) > SAME_SHAPE)
     if not len(apart):
-        if not stated:
-            yield ruled_out("computed", f"Both logs have the same schedule at {len(iters)} common iterations.")
+        ends = [float(_rates(facts)["iter"].to_numpy()[-1]) for _, facts in pair.runs]
+        if not stated and max(ends) <= 1.05 * min(ends):
+            yield ruled_out("computed", f"Both logs have the same schedule over all of their {len(iters)} rows.")
+        elif not stated:
+            what = f"the schedules are the same up to iteration {iters[-1]:,.0f}, where the shorter log ends"
+            yield lacking(pair.control.horizon, pair.test.horizon, what=f"whether they go on alike: {what}")
         return
     at = int(iters[apart[0]])
     weight = weighing.weigh(pair, SCHEDULE, size=DECAY_EFFECT * max(0.2, abs(float(control[-1] - test[-1]))))
@@ -243,17 +247,26 @@ def _rates(facts: Facts) -> pl.DataFrame:
 
 
 def _common_shapes(pair: Pair) -> tuple[Shape, Shape, Shape, bool] | None:
-    """Common iterations, both rates as shares of their peaks, and whether the peaks are equal; None below 5 rows."""
+    """Iterations that both cover, both rates as shares of their peaks, whether the peaks are equal; None below 5 rows.
+
+    Rates between two rows are interpolated: the rows of a decay may stand where the other log has none.
+    """
     tables = [_rates(facts) for _, facts in pair.runs]
-    both = tables[0].join(tables[1], on="iter", suffix="_test").sort("iter")
-    if both.height < 5:
+    if min(table.height for table in tables) < 5:
         return None
-    rates = [both["lr"].to_numpy().astype(float), both["lr_test"].to_numpy().astype(float)]
-    peaks = [float(rate.max()) for rate in rates]
+    places = [table["iter"].to_numpy().astype(float) for table in tables]
+    low, high = max(at[0] for at in places), min(at[-1] for at in places)
+    iters = np.unique(np.concatenate(places))
+    iters = iters[(iters >= low) & (iters <= high)]
+    if len(iters) < 5:
+        return None
+    rates = [np.interp(iters, at, table["lr"].to_numpy()) for at, table in zip(places, tables, strict=True)]
+    # The peaks are of all rows: the stretch in common may lie behind one of them.
+    peaks = [float(table["lr"].to_numpy().max()) for table in tables]
     if min(peaks) <= 0:
         return None
     equal = abs(math.log(peaks[0] / peaks[1])) < SAME_RATE
-    return both["iter"].to_numpy().astype(float), rates[0] / peaks[0], rates[1] / peaks[1], equal
+    return iters, rates[0] / peaks[0], rates[1] / peaks[1], equal
 
 
 def _warm_up_by_rows(facts: Facts) -> Known[int] | None:

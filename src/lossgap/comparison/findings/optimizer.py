@@ -9,6 +9,8 @@ from lossgap.comparison.fact import Unknown
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.bookkeeping import is_bookkeeping
 from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.findings.processes import NAMES as PROCESSES
+from lossgap.comparison.findings.processes import NODES
 from lossgap.comparison.rules import Pair, Result, cause, lacking, rule, ruled_out
 from lossgap.config import TrainConfig
 from lossgap.runs.values import as_float
@@ -102,6 +104,7 @@ def other_settings(pair: Pair) -> Result:
         if item.name not in ours
         and item.name not in ADAM
         and not is_bookkeeping(item.name)
+        and item.name not in (*PROCESSES, *NODES)
         and item.name not in ("vocab_size", "n_params", "tokens_per_iter", "epochs", "num_epochs", "num_train_epochs")
     ]
     if not items:

@@ -154,10 +154,22 @@ def match(run: Run, reference: Reference) -> RecipeMatch:
     found = RecipeMatch(reference)
     _sizes(run, found)
     _length(run, found)
+    _interval(run, found)
     _evals(run, found)
     _iters(run, found)
     _speed(run, found)
     return found
+
+
+def _interval(run: Run, found: Match) -> None:
+    """Evaluations at iterations between the recipe's own: the log has another eval_interval."""
+    every, ends = found.reference.settings.get("eval_interval"), found.reference.settings.get("max_iters")
+    if not isinstance(every, int) or every < 2 or run.format == "figures":
+        return
+    evaluated = run.evals.filter(pl.col("kind").fill_null("eval") == "eval")["iter"].drop_nulls().to_list()
+    odd = [at for at in evaluated if at % every and at != ends]
+    if len(odd) >= 2:
+        found.contradict.append(f"evaluations at {odd[0]} and {odd[1]}, where eval_interval is {every}")
 
 
 def _rounding(run: Run, column: str) -> float:
