@@ -4,7 +4,8 @@
    remarks, and so they do where the gap is inside the margin. While the noise is unknown and the gap not beyond its
    bound, a cause that follows from the settings stays, at most `likely`; one that is inferred from the curves stays
    only if its rule is sure of it, as `possible`.
-2. A cause whose expected effect has the sign against the gap's does not explain it: it becomes a remark that says so.
+2. A cause whose expected effect has the sign against the gap's, or is far smaller, does not explain it: it becomes a
+   remark that says so.
 3. Causes are ordered by strength, then by the size of their expected effect, then by the order of their rules.
 """
 
@@ -21,6 +22,10 @@ from lossgap.comparison.verdict import Verdict
 TRACES = "looks-like-"
 """With which the ids of rules begin that see a trace of a fault in bare curves (findings/traces.py)."""
 AGAINST = "It works against this gap, so it is no cause of it."
+FAR_TOO_SMALL = 25.0
+"""The multiple of its size beyond which a cause is none: five times the one beyond which it is only possible
+(findings/weighing.py, MOST_TIMES). A choice."""
+TOO_SMALL = "It is far too small to be a cause of this gap."
 NO_GAP = "There is no gap beyond the noise that it could be the cause of."
 
 
@@ -52,6 +57,9 @@ def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
         return _as_remark(item, NO_GAP)
     if item.effect is not None and gap is not None and item.effect * gap < 0:
         return _as_remark(item, AGAINST)
+    size = item.magnitude
+    if gap is not None and size is not None and item.strength == "possible" and abs(gap) > FAR_TOO_SMALL * size:
+        return _as_remark(item, TOO_SMALL)
     if verdict.word == "inconclusive":
         if item.evidence in ("measured", "computed"):
             return replace(item, strength="likely") if item.strength == "strong" else item

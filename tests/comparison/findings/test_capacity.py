@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
+from lossgap.runs.run import Run
 
 
 def test_a_larger_model_is_the_cause_of_a_lower_loss() -> None:
@@ -108,3 +110,30 @@ def test_one_corpus_under_two_names_is_no_cause(first: str, second: str) -> None
 
 def test_unknown_data_is_named() -> None:
     assert ask("data", run(curve(1.9), config={}), run(curve(1.5), config=LAPTOP)).needs == ("control.dataset",)
+
+
+def _starting(train: float, val: float, end: float = 1.9) -> Run:
+    made = laptop(end)
+    first = pl.col("iter") == 0
+    changed = made.evals.with_columns(
+        train_loss=pl.when(first).then(train).otherwise(pl.col("train_loss")),
+        val_loss=pl.when(first).then(val).otherwise(pl.col("val_loss")),
+    )
+    return replace(made, evals=changed)
+
+
+def test_equal_val_and_other_train_losses_at_the_start_show_other_training_text() -> None:
+    found = ask("data", _starting(4.4542, 4.4699), _starting(4.4465, 4.4699, 2.3)).cause
+    assert found.numbers["split"] == "train"
+    assert ask("data", _starting(4.4542, 4.4699), _starting(4.4542, 4.47, 2.3)).cause.numbers["split"] == "val"
+    for other in (_starting(4.4542, 4.4699, 2.3), _starting(4.4465, 4.47, 2.3)):
+        assert ask("data", _starting(4.4542, 4.4699), other).ruled_out
+
+
+def test_one_text_in_other_numbers_is_another_order_of_the_vocabulary() -> None:
+    def made(tokens: str, end: float = 1.9, init_from: str = "scratch") -> Run:
+        return replace(laptop(end, init_from=init_from), corpus={"sha256": "a", "tokens_sha256": tokens})
+
+    assert "another seed" in ask("data", made("b"), made("c")).remark.text
+    assert "trained weights" in ask("data", made("b"), made("c", 2.4, "resume")).cause.text
+    assert ask("data", made("b"), made("b")).ruled_out

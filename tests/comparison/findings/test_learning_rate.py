@@ -56,10 +56,10 @@ def test_equal_rates_are_ruled_out_and_unknown_ones_named() -> None:
 
 
 def test_another_lowest_rate_is_a_small_cause() -> None:
-    found = ask("learning-rate", laptop(), laptop(1.5, min_lr=1e-5)).cause
+    found = ask("learning-rate", laptop(), laptop(1.8, min_lr=1e-5)).cause
     assert found.strength == "possible"
     assert found.size == pytest.approx(0.01)
-    assert "40 times that" in found.text
+    assert "10 times that" in found.text
 
 
 def test_another_horizon_with_how_far_each_decay_is() -> None:
@@ -135,3 +135,21 @@ def test_a_resume_with_another_horizon() -> None:
     assert "lr_decay_iters from 2000 to 5000" in found.text
     assert ask("resumed-with-another-horizon", laptop(), _seam("max_iters")).silent
     assert ask("resumed-with-another-horizon", laptop(), replace(laptop(), seams=["junk", {"changed": [3]}])).silent
+
+
+def test_decays_whose_rows_stand_elsewhere_are_held_against_each_other() -> None:
+    """A constant rate against one that decays, whose rows the other log does not print."""
+    flat = rates(run(curve(1.9), config={}), dict.fromkeys(range(0, 2001, 200), 0.001))
+    falls = {
+        at: learning_rate(at, decay_lr=True, learning_rate=1e-3, min_lr=1e-4, warmup_iters=0, lr_decay_iters=2000)
+        for at in range(50, 2001, 200)
+    }
+    found = ask("learning-rate-horizon", flat, rates(run(curve(2.4), config={}), falls))
+    assert not found.ruled_out
+    assert found.cause.numbers["control_of_peak"] == pytest.approx(1.0)
+
+
+def test_a_log_that_ends_early_does_not_rule_another_decay_out() -> None:
+    short = _logged(last=1000)
+    found = ask("learning-rate-horizon", short, _logged(2.4))
+    assert not found.ruled_out

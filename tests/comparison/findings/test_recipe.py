@@ -57,7 +57,7 @@ def test_more_work_with_a_higher_loss_contradicts_what_is_expected() -> None:
         ask("different-recipes", laptop(1.4), laptop(1.9, n_embd=384, block_size=256, batch_size=64)).cause.strength
         == "possible"
     )
-    larger = laptop(0.1, n_embd=130, block_size=65, batch_size=13)
+    larger = laptop(1.6, n_embd=130, block_size=65, batch_size=13)
     assert ask("different-recipes", laptop(), larger).cause.strength == "possible", "far beyond what they make"
 
 

@@ -6,6 +6,7 @@ import math
 
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.chance import settings_explain, settings_reach
+from lossgap.comparison.findings.divergence import not_finite, risen
 from lossgap.comparison.rules import Finding, Pair, Result, cause, remark, rule
 
 FALSE_ALARM = 1e-4
@@ -68,6 +69,8 @@ def not_in_the_settings(pair: Pair) -> Result:
         return
     causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
     shown = [item for item in causes if item.strength != "possible"]
+    if names and any(risen(facts) or not_finite(facts) for _, facts in pair.runs):
+        return  # a training that failed ends anywhere: its rule says so
     same = (
         "Everything that the records say of model, batch, length, schedule, regularisation and data is the same in both"
     )
