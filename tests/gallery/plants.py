@@ -84,7 +84,8 @@ class Plant:
 _BATCH = ("batch_size", "gradient_accumulation_steps")
 _RATE = ("learning_rate", "min_lr")
 _DATA = ("dataset",)
-_UNSHOWN = ("not-in-the-settings",)
+_TRACE = "looks-like-another-rate"
+"""What a rate, a warm-up or a clipping of another size leaves in the first 50 iterations of a bare curve."""
 
 PLANTS: tuple[Plant, ...] = (
     # Another experiment
@@ -188,6 +189,7 @@ PLANTS: tuple[Plant, ...] = (
         recipe="broad",
         test={"grad_clip": 1e-7},
         truth="optimizer",
+        also=(_TRACE,),
         names=("grad_clip", "optimizer"),
     ),
     # Schedule, length, overfitting
@@ -210,7 +212,7 @@ PLANTS: tuple[Plant, ...] = (
         recipe="narrow",
         test={"learning_rate": 0.1, "min_lr": 0.01},
         truth="learning-rate",
-        also=("diverged",),
+        also=("diverged", _TRACE),
         names=_RATE,
     ),
     Plant(
@@ -218,6 +220,7 @@ PLANTS: tuple[Plant, ...] = (
         recipe="wide",
         test={"learning_rate": 3e-4, "min_lr": 3e-5},
         truth="learning-rate",
+        also=(_TRACE,),
         names=_RATE,
     ),
     Plant(
@@ -232,7 +235,7 @@ PLANTS: tuple[Plant, ...] = (
         recipe="broad",
         test={"decay_lr": False, "learning_rate": 5e-3},
         truth="learning-rate-horizon",
-        also=("learning-rate",),
+        also=("learning-rate", _TRACE),
         names=("decay_lr", "lr_decay_iters"),
     ),
     Plant(
@@ -240,7 +243,7 @@ PLANTS: tuple[Plant, ...] = (
         recipe="wide",
         test={"warmup_iters": 280},
         truth="warm-up",
-        also=("learning-rate-horizon",),
+        also=("learning-rate-horizon", _TRACE),
         names=("warmup_iters",),
     ),
     Plant(
@@ -298,7 +301,7 @@ PLANTS: tuple[Plant, ...] = (
         test={"learning_rate": 4e-4, "min_lr": 4e-5},
         claims={"learning_rate": 4e-3, "min_lr": 4e-4},
         truth="not-in-the-settings",
-        also=("learning-rate", "learning-rate-horizon"),
+        also=("learning-rate", "learning-rate-horizon", _TRACE),
         names=_RATE,
         stdout=True,
     ),
@@ -308,7 +311,7 @@ PLANTS: tuple[Plant, ...] = (
         test={"decay_lr": False, "learning_rate": 1e-2},
         claims={"decay_lr": True, "learning_rate": 5e-3},
         truth="not-in-the-settings",
-        also=("learning-rate", "learning-rate-horizon"),
+        also=("learning-rate", "learning-rate-horizon", _TRACE),
         names=("decay_lr", *_RATE),
         stdout=True,
     ),
@@ -341,6 +344,7 @@ PLANTS: tuple[Plant, ...] = (
         test={"learning_rate": 4e-4, "min_lr": 4e-5},
         claims={"warmup_iters": 21},
         truth="not-in-the-settings",
+        also=(_TRACE,),
         names=_RATE,
         stdout=True,
     ),
@@ -374,6 +378,7 @@ PLANTS: tuple[Plant, ...] = (
         test={"learning_rate": 4e-4, "min_lr": 4e-5},
         claims={"weight_decay": 0.101},
         truth="not-in-the-settings",
+        also=(_TRACE,),
         names=_RATE,
         stdout=True,
     ),

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lossgap.comparison.comparison import NextStep
+from lossgap.comparison.findings.weighing import MOST_TIMES
 from lossgap.comparison.rules import STRENGTHS, Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
 
@@ -24,7 +25,7 @@ TRACES = "looks-like-"
 AGAINST = "It works against this gap, so it is no cause of it."
 FAR_TOO_SMALL = 25.0
 """The multiple of its size beyond which a cause is none: five times the one beyond which it is only possible
-(findings/weighing.py, MOST_TIMES). A choice."""
+(findings/weighing.py, MOST_TIMES), and which counts where the noise may make the gap. A choice."""
 TOO_SMALL = "It is far too small to be a cause of this gap."
 NO_GAP = "There is no gap beyond the noise that it could be the cause of."
 
@@ -58,7 +59,8 @@ def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
     if item.effect is not None and gap is not None and item.effect * gap < 0:
         return _as_remark(item, AGAINST)
     size = item.magnitude
-    if gap is not None and size is not None and item.strength == "possible" and abs(gap) > FAR_TOO_SMALL * size:
+    most = MOST_TIMES if verdict.word == "inconclusive" else FAR_TOO_SMALL
+    if gap is not None and size is not None and item.strength == "possible" and abs(gap) > most * size:
         return _as_remark(item, TOO_SMALL)
     if verdict.word == "inconclusive":
         if item.evidence in ("measured", "computed"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
+from lossgap.runs.run import Run
 
 
 def test_settings_that_differ_with_curves_that_do_not() -> None:
@@ -64,3 +67,12 @@ def test_settings_of_other_trainers_and_bookkeeping() -> None:
     assert found.numbers == {"embed_lr": [0.05, 0.04]}
     assert ask("other-settings", made[0], made[0]).silent
     assert ask("other-settings", run(curve(1.9)), run(curve(1.4), config=LAPTOP | {"n_layer": 9})).silent
+
+
+def test_another_number_of_decayed_parameters_at_one_shape_is_other_code() -> None:
+    def made(decayed: int, end: float = 1.9, n_embd: int = 128) -> Run:
+        return replace(laptop(end, n_embd=n_embd), parameters={"by_group": {"decayed": decayed, "not decayed": 1152}})
+
+    assert ask("weight-decay", made(802_944), made(794_624, 2.4)).cause.title == "Other parameters are decayed"
+    assert not ask("weight-decay", made(802_944), made(802_944, 2.4)).causes
+    assert not ask("weight-decay", made(802_944), made(1_802_944, 2.4, n_embd=192)).causes

@@ -13,7 +13,7 @@ from lossgap.comparison.findings.processes import NAMES as PROCESSES
 from lossgap.comparison.findings.processes import NODES
 from lossgap.comparison.rules import Pair, Result, cause, lacking, rule, ruled_out
 from lossgap.config import TrainConfig
-from lossgap.runs.values import as_float
+from lossgap.runs.values import as_float, as_int, as_mapping
 from lossgap.settings import settings_of
 
 ADAM = ("beta1", "beta2", "grad_clip", "optimizer")
@@ -32,7 +32,8 @@ MOST_NAMED = 8
 
 @rule("weight-decay", title="Weight decay differs", group="A", order=3)
 def weight_decay(pair: Pair) -> Result:
-    """AdamW's, held against what it can do in as many updates at that rate."""
+    """AdamW's, held against what it can do in as many updates at that rate; and which parameters it decays."""
+    yield from _other_groups(pair)
     control, test = pair.control.weight_decay, pair.test.weight_decay
     if isinstance(control, Unknown) or isinstance(test, Unknown):
         yield lacking(control, test, what="whether both have the same weight decay")
@@ -54,6 +55,26 @@ def weight_decay(pair: Pair) -> Result:
         size=weight.size,
         settle="Train the test with the control's weight_decay.",
         command=retrain(pair.test, weight_decay=control.value),
+    )
+
+
+def _other_groups(pair: Pair) -> Result:
+    """nanoGPT prints how many parameters are decayed: 2-dimensional ones, so they follow from the shape."""
+    groups = [as_mapping(facts.run.parameters.get("by_group")) for _, facts in pair.runs]
+    decayed = [as_int(group.get("decayed")) for group in groups]
+    shape = ("n_layer", "n_embd", "block_size", "vocab_size", "bias")
+    if None in decayed or decayed[0] == decayed[1] or weighing.differing(pair, *shape):
+        return
+    if pair.control.vocab_size.value != pair.test.vocab_size.value:
+        return
+    yield cause(
+        "likely",
+        "computed",
+        f"The control decays {decayed[0]:,} parameters, the test {decayed[1]:,}, at one shape: the code of the model, "
+        "or of its optimizer's groups, is not the same.",
+        numbers={"control": decayed[0], "test": decayed[1]},
+        settle="Compare the code of both: which parameters there are, and which of them are decayed.",
+        title="Other parameters are decayed",
     )
 
 
