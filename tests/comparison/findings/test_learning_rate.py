@@ -140,10 +140,8 @@ def test_a_resume_with_another_horizon() -> None:
 def test_decays_whose_rows_stand_elsewhere_are_held_against_each_other() -> None:
     """A constant rate against one that decays, whose rows the other log does not print."""
     flat = rates(run(curve(1.9), config={}), dict.fromkeys(range(0, 2001, 200), 0.001))
-    falls = {
-        at: learning_rate(at, decay_lr=True, learning_rate=1e-3, min_lr=1e-4, warmup_iters=0, lr_decay_iters=2000)
-        for at in range(50, 2001, 200)
-    }
+    schedule = TrainConfig.from_dict({"learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 0, "lr_decay_iters": 2000})
+    falls = {at: learning_rate(schedule, at) for at in range(50, 2001, 200)}
     found = ask("learning-rate-horizon", flat, rates(run(curve(2.4), config={}), falls))
     assert not found.ruled_out
     assert found.cause.numbers["control_of_peak"] == pytest.approx(1.0)
