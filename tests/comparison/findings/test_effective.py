@@ -8,6 +8,7 @@ import pytest
 
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
+from lossgap.comparison import compare
 from lossgap.runs.run import Run
 
 
@@ -76,3 +77,10 @@ def test_another_number_of_decayed_parameters_at_one_shape_is_other_code() -> No
     assert ask("weight-decay", made(802_944), made(794_624, 2.4)).cause.title == "Other parameters are decayed"
     assert not ask("weight-decay", made(802_944), made(802_944, 2.4)).causes
     assert not ask("weight-decay", made(802_944), made(1_802_944, 2.4, n_embd=192)).causes
+
+
+def test_an_architecture_without_a_rule_is_another_setting_and_no_mystery() -> None:
+    pair = laptop(rotary=False), laptop(2.4, rotary=True)
+    assert ask("other-settings", *pair).cause.strength == "likely"
+    ids = [item.id for item in compare(*pair, sources=("a", "b")).causes]
+    assert ids == ["other-settings"], "of unknown size, so it may make any gap"

@@ -122,7 +122,8 @@ def settings_reach(pair: Pair) -> float:
         return 0.0
     causes = [item for item in pair.so_far if isinstance(item, Finding) and item.role == "cause"]
     sizes = [item.magnitude for item in causes if item.id in OF_SETTINGS]
-    if not sizes or None in sizes:
+    unsized = [item for item in causes if item.id == "other-settings" and set(item.numbers) & set(names)]
+    if unsized or not sizes or None in sizes:
         return math.inf
     return weighing.MOST_TIMES * sum(size or 0.0 for size in sizes)
 

@@ -28,6 +28,14 @@ MEMORY_CURVATURE = 0.05
 training fails. Choices, as nobody known to us has published them; the gallery's beta1 of 0.99 costs 0.55 nats at 2.3
 e-folds, a grad_clip of 0.9 instead of 1 nothing."""
 MOST_NAMED = 8
+_RULED = frozenset(
+    (
+        *("n_layer", "n_head", "n_embd", "bias", "vocab_size", "block_size", "dataset", "dropout", "weight_decay"),
+        *("batch_size", "gradient_accumulation_steps", "max_iters", "init_from"),
+        *("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters", "decay_lr"),
+    )
+)
+"""Settings of lossgap that other rules weigh."""
 
 
 @rule("weight-decay", title="Weight decay differs", group="A", order=3)
@@ -117,12 +125,12 @@ def _memory(item: ComparedSetting) -> float:
 
 @rule("other-settings", title="Other settings differ", group="A", order=3)
 def other_settings(pair: Pair) -> Result:
-    """Settings without a rule of their own, of other trainers; bookkeeping left out by name."""
+    """Settings without a rule of their own, of other trainers and of lossgap; bookkeeping left out by name."""
     ours = settings_of(TrainConfig)
     items = [
         item
         for item in pair.settings.differ
-        if item.name not in ours
+        if (item.name not in ours or (weighing.explains(item) and item.name not in _RULED))
         and item.name not in ADAM
         and not is_bookkeeping(item.name)
         and item.name not in (*PROCESSES, *NODES)
@@ -132,7 +140,7 @@ def other_settings(pair: Pair) -> Result:
         return
     said = ", ".join(f"{item.name} {_plain(item.control)} and {_plain(item.test)}" for item in items[:MOST_NAMED])
     more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
-    alone = not weighing.others(pair, ())
+    alone = not weighing.others(pair, (item.name for item in items))
     yield cause(
         "likely" if alone else "possible",
         weighing.of_settings(items),

@@ -161,7 +161,7 @@ def match(run: Run, reference: Reference) -> RecipeMatch:
     return found
 
 
-def _interval(run: Run, found: Match) -> None:
+def _interval(run: Run, found: RecipeMatch) -> None:
     """Evaluations at iterations between the recipe's own: the log has another eval_interval."""
     every, ends = found.reference.settings.get("eval_interval"), found.reference.settings.get("max_iters")
     if not isinstance(every, int) or every < 2 or run.format == "figures":
