@@ -50,7 +50,9 @@ def page(measured: Scores, unknown: Scores, date: datetime.date) -> str:
         "seeds of a measured spread into account (Student's t), which took its blame from 28 of 315 null pairs, and "
         "three planted faults with it. So the nulls with a measured spread are not held out. After the first scoring "
         "the labels of three plants (corpus-upper, corpus-tiny, beta2) got a second rule that is true of them too, and "
-        "plain-resume was trained again, with another trick, as it had not repeated its batches. Held out: seeds "
+        "plain-resume was trained again, with another trick, as it had not repeated its batches. The thresholds of "
+        "`looks-like-another-rate`, which counts as right for a planted rate, warm-up or clipping, and the sizes of "
+        "the optimizer's settings were set on these runs, so there neither half is held out. Held out: seeds "
         f"{_words(HELD_OUT)}.",
         _mode_table(both),
         "## Confusion",

@@ -20,17 +20,17 @@ MOST_NULLS = 0.05
 MOST_PER_RULE = 2
 """Null pairs that one rule may blame."""
 FLOORS: dict[tuple[str, Mode], int] = {
-    ("measured", "visible"): 57,
-    ("measured", "decoy"): 57,
-    ("measured", "stripped"): 87,
-    ("unknown", "visible"): 84,
-    ("unknown", "decoy"): 84,
-    ("unknown", "stripped"): 87,
+    ("measured", "visible"): 63,
+    ("measured", "decoy"): 63,
+    ("measured", "stripped"): 54,
+    ("unknown", "visible"): 90,
+    ("unknown", "decoy"): 90,
+    ("unknown", "stripped"): 54,
 }
-"""Of the 93 pairs with a planted cause, how many are answered right at least: what was measured on 2026-11-24.
+"""Of the 105 pairs with a planted cause, how many are answered right at least: what was measured on 2026-11-24.
 
-57 was 60 before `not-in-the-settings` took the few seeds of a measured spread into account (Student's t): three
-faults that no setting shows are no longer told from an unlucky seed, and of the null pairs 0 are blamed where 28 were.
+A setting that is only named as missing counts no longer (stripped). Settings whose gap lies inside the margin, or
+inside noise far larger than what they can make, have no cause: horizon-long, warm-up-long and two resumed pairs.
 """
 
 SPREADS = ("measured", "unknown")
@@ -118,7 +118,7 @@ def test_only_the_known_rule_blames_null_pairs(scores: dict[str, Scores], spread
 def test_planted_causes_are_found(scores: dict[str, Scores], spread: str, mode: Mode) -> None:
     mine = scores[spread].planted(mode)
     missed = [(item.plant.name, item.seed, item.answer.causes) for item in mine if not item.right]
-    assert len(mine) == 93
+    assert len(mine) == 105
     assert len(mine) - len(missed) >= FLOORS[spread, mode], missed
 
 
@@ -149,9 +149,27 @@ def test_a_decoy_is_never_a_cause(scores: dict[str, Scores], spread: str) -> Non
         assert set(item.answer.causes) <= seen[item.plant.name, item.seed], (item.plant.name, item.seed)
 
 
+@pytest.mark.parametrize("mode", ["visible", "decoy"])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_a_trivial_setting_beside_a_fault_is_never_the_cause(
+    scores: dict[str, Scores], spread: str, mode: Mode
+) -> None:
+    mine = [item for item in scores[spread].planted(mode) if item.plant.of]
+    assert len(mine) == 4 * len(TEST_SEEDS)
+    for item in mine:
+        assert set(item.answer.causes) <= {item.plant.truth, *item.plant.also}, (item.plant.name, item.seed)
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_the_rules_beat_a_diff_of_the_configs(scores: dict[str, Scores], spread: str) -> None:
+    mine = scores[spread].planted("visible")
+    shown = [item for item in mine if item.answer.word == "different"]
+    assert sum(item.right for item in shown) > sum(item.by_diff for item in shown)
+
+
 def test_the_page_has_every_table(scores: dict[str, Scores]) -> None:
     text = page(scores["measured"], scores["unknown"], datetime.date(2026, 11, 24))
-    assert all(f"\n## {title}\n" in text for title in ("Null pairs", "By rule", "By plant"))
+    assert all(f"\n## {title}\n" in text for title in ("Null pairs", "Confusion", "By rule", "By plant"))
     assert text.count("| held out |") == 2 * len(MODES)
 
 
