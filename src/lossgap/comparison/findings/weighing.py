@@ -34,8 +34,8 @@ MANY = 2
 
 MOST_TIMES = 5.0
 """The multiple of its rule's size beyond which a setting does not explain a gap, however alone it stands. A choice:
-of the gallery's 40 pairs in which one setting makes a gap beyond the noise and nothing diverges, 37 lie within 2.5 times
-the size and all within 4.6; a warm-up of 101 instead of 100 iterations is thousands of times too small for 0.7 nats."""
+of the gallery's 40 pairs in which one setting makes a gap beyond the noise and nothing diverges, 37 lie within 2.5
+times the size and all within 4.6; a warm-up of 101 instead of 100 iterations is far too small for 0.7 nats."""
 
 LEAST_SLOPE = 0.02
 MOST_SLOPE = 0.5
