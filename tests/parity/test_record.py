@@ -66,10 +66,10 @@ def refused(command: Command, slug: str, *argv: str) -> str:
 def test_a_config(command: Command) -> None:
     code, out, err = command(*FLAGS, "--iters", "5", "-o", "bundle", "--learning_rate=0.02")
     assert (code, err) == (0, "")
-    assert "contains text of the corpus text.txt" in out
+    assert "contains text of the corpus text.txt" in " ".join(out.split())
     assert "MB" in out
-    assert "iterations 0..4" in out
-    assert "states before 0, 4" in out
+    assert "0 to 4; loss " in out
+    assert "before 0, 4, in full" in out
     bundle = read_bundle(Path("bundle"))
     assert bundle.config.learning_rate == 0.02
     assert (bundle.first, bundle.iterations, bundle.start.step) == (0, 5, 0)
