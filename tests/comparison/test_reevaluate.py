@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import random
@@ -17,7 +16,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 import lossgap
 from lossgap import schemas
@@ -30,7 +28,7 @@ from lossgap.errors import CheckpointError, CorpusError
 from lossgap.evaluation import losses, reevaluate
 from lossgap.evaluation import same_targets as same_text
 from lossgap.gpt import GPT, GPTConfig
-from lossgap.report import document, text
+from lossgap.report import show
 from lossgap.runs.run import Series
 
 SETTINGS = {
@@ -103,7 +101,7 @@ def sides(row: Like) -> tuple[Side, Side]:
 
 def checked(found: Comparison) -> dict[str, object]:
     """The document, valid and with a reason for every null."""
-    body = json.loads(document.text([found]), parse_constant=lambda name: pytest.fail(name))
+    body = json.loads(json.dumps(show.document([found])), parse_constant=lambda name: pytest.fail(name))
     VALIDATOR.validate(body)
     said = body["reevaluation"]
     rows = [side for row in said["rows"] for side in (row["control"], row["test"]) if side is not None]
@@ -113,9 +111,7 @@ def checked(found: Comparison) -> dict[str, object]:
 
 
 def shown(found: Comparison, width: int = 100) -> str:
-    stream = io.StringIO()
-    text.show([found], Console(file=stream, width=width, color_system=None))
-    return stream.getvalue()
+    return show.text([found], full=True, width=width)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -268,7 +264,7 @@ def test_a_run_against_itself() -> None:
 def test_the_answer_holds_it_and_no_longer_asks_for_it() -> None:
     before = lossgap.compare("short", "long")
     assert before.reevaluation is None
-    assert "reevaluation" not in document.one(before)
+    assert "reevaluation" not in before.json()
     assert before.next[0].command == "lossgap compare short long --reevaluate"
     found, again = measured()
     assert "--reevaluate" not in shown(found)
@@ -295,8 +291,8 @@ def test_a_verdict_no_longer_asks_for_what_was_done() -> None:
 def test_the_text_shows_every_part(width: int) -> None:
     found, again = measured()
     answer = shown(found, width)
-    assert all(len(line) <= width or line.startswith("   $ ") for line in answer.splitlines())
-    assert "like for like" in answer
+    assert all(len(line) <= width or " " not in line.strip() for line in answer.splitlines())
+    assert "Like for like" in answer
     row = again.row("last")
     if width == 100:
         for value in (row.reported_gap, row.measurement, row.common_gap, row.own_gap):

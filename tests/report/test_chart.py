@@ -6,8 +6,9 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ from lossgap.report.curves import AXES, BAND, Curves, curves, thin
 from lossgap.runs.run import ITER_COLUMNS, Series
 from report.hostile import HOSTILE
 
-FIELDS = {"run", "kind", "x", "y", "low", "high", "label"}
+FIELDS = {"run", "kind", "part", "x", "y", "low", "high", "label"}
 
 
 def pair(**fields: object) -> Comparison:
@@ -138,7 +139,7 @@ def test_a_scale_that_is_a_factor_is_sent_as_one() -> None:
     assert line["x"]["tokens"] == 768
     assert isinstance(line["x"]["iterations"], list)
     for axis in ("tokens", "seconds"):
-        rows = [row for row in chart.datasets(data, axis)["lines"] if row["kind"] == "compared"]
+        rows = [row for row in chart.datasets(data, axis, whole=True)["lines"] if row["kind"] == "compared"]
         drawn = curves(pair()).of("compared")
         places = [x for item in drawn for x in item.x[axis].tolist() if np.isfinite(x)]
         assert [row["x"] for row in rows] == pytest.approx(places)
@@ -195,7 +196,7 @@ def test_log_scale_leaves_out_what_it_cannot_show() -> None:
     found = pair()
     run = replace(found.control.run, iters=made.run({}, losses={0: 4.0, 5: -0.5, 10: 0.0}).iters)
     data = chart.payload(curves(compare(run, found.test.run, rules=())))
-    linear, log = (chart.datasets(data, "iterations", scale)["lines"] for scale in chart.SCALES)
+    linear, log = (chart.datasets(data, "iterations", scale, whole=True)["lines"] for scale in chart.SCALES)
     assert len(linear) - len(log) == 2
     assert all(float(str(row.get("low", 1))) > 0 for row in log)
 
@@ -226,6 +227,51 @@ def test_image_of_hostile_names(name: str) -> None:
     assert width < 1.2 * usual[0]
 
 
+@pytest.mark.parametrize(
+    ("places", "holes"),
+    [
+        (range(0, 2001, 250), []),
+        ([0, 250, 500, 750, 1000, 1750, 2000], []),
+        ([0, 250, 500, 750, 1000, 2000, 2250], [(1000, 2000)]),
+        ([0, 5000], [(0, 5000)]),
+        ([0, 1000, 2000], [(0, 1000), (1000, 2000)]),
+        ([5000], []),
+    ],
+)
+def test_a_hole_in_the_evaluations_is_no_solid_line(places: Sequence[int], holes: list[tuple[int, int]]) -> None:
+    """Dotted where two points lie more than three times the usual distance apart, and between too few to know it."""
+    values = {at: 2.0 + at % 7 / 100 for at in places}
+    found = compare(made.run(values), made.run(made.curve(1.6)), rules=())
+    rows = chart.datasets(chart.payload(curves(found)), "iterations", whole=True)["lines"]
+    control = [row for row in rows if row["run"] == "control"]
+    dotted = [row["x"] for row in control if row["kind"] == "hole"]
+    assert list(zip(dotted[::2], dotted[1::2], strict=True)) == holes
+    solid = [row for row in control if row["kind"] == "compared"]
+    assert [row["x"] for row in solid] == list(places)
+    parts = {row["x"]: row["part"] for row in solid}
+    assert all((parts[start] == parts[end]) == ((start, end) not in holes) for start, end in pairwise(places))
+
+
+def test_the_chart_opens_behind_the_first_fall() -> None:
+    data = chart.payload(curves(pair()))
+    shown, whole = (
+        [row for row in chart.datasets(data, "iterations", whole=all)["lines"] if row["kind"] == "compared"]
+        for all in (False, True)
+    )
+    assert max(float(str(row["y"])) for row in whole) == 4.17
+    assert max(float(str(row["y"])) for row in shown) < 1.6 + 0.3 * (4.17 - 1.6)
+    assert {row["run"] for row in shown} == {"control", "test"}
+    assert data["late"].keys() == {"iterations", "tokens", "passes", "flops", "seconds"}
+
+
+def test_a_run_that_ends_early_stays_on_the_chart() -> None:
+    """On an axis where one run ends before the other has left its fall behind, the chart begins where both are seen."""
+    short, long = made.run(made.curve(1.9, last=400, step=50)), made.run(made.curve(1.6, last=40_000, step=2500))
+    data = chart.payload(curves(compare(short, long, rules=())))
+    rows = [row for row in chart.datasets(data, "iterations")["lines"] if row["kind"] == "compared"]
+    assert sum(row["run"] == "control" for row in rows) >= 3
+
+
 def test_nothing_to_draw() -> None:
     found = compare(made.run(made.curve(1.9)), made.run({}, losses={0: 4.0, 100: 3.0}), rules=())
     assert isinstance(curves(found), Curves)
@@ -236,5 +282,5 @@ def test_nothing_to_draw() -> None:
 
 
 def test_torch_and_vega_are_loaded_when_needed_only() -> None:
-    code = "import sys, lossgap.report.page; sys.exit('torch' in sys.modules or 'vl_convert' in sys.modules)"
+    code = "import sys, lossgap.report.comparison_view; sys.exit('torch' in sys.modules or 'vl_convert' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

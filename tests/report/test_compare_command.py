@@ -54,8 +54,11 @@ def logs(tmp_path: Path) -> list[str]:
 def test_text_and_document(logs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(logs[:2]) == 0
     answer = capsys.readouterr().out
-    assert "gap" in answer
-    assert "+0.5000 nats/token (test minus control)" in answer
+    assert answer.startswith("a ends 0.50 lower than b, beyond chance")
+    assert "+0.5000 nats/token" in answer
+    assert len(answer.splitlines()) <= 24
+    assert main([*logs[:2], "--full"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 24
     assert main([*logs[:2], "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     jsonschema.validate(body, schemas.load("comparison"))

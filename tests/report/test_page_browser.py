@@ -14,11 +14,11 @@ import pytest
 from comparison import made
 
 from lossgap.comparison import compare
-from lossgap.report import chart, curves, embed, page, vega
+from lossgap.report import chart, curves, embed, vega
 from lossgap.strangers import visible
 from report.browser import Browser, Page, find
 from report.hostile import HOSTILE
-from report.test_page import comparison
+from report.test_page import comparison, rendered
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here (Debian, Ubuntu: apt install chromium)")
 
@@ -35,7 +35,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a harmless pair."""
-    return write(tmp_path_factory.mktemp("page"), page.render([comparison()]))
+    return write(tmp_path_factory.mktemp("page"), rendered([comparison()]))
 
 
 def write(folder: Path, text: str) -> Path:
@@ -56,7 +56,7 @@ def drawn_text(shown: Page) -> list[str]:
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_hostile_text_is_text(browser: Browser, name: str, tmp_path: Path) -> None:
-    file = write(tmp_path, page.render([comparison(name)]))
+    file = write(tmp_path, rendered([comparison(name)]))
     shown = browser.open(file)
     assert shown.complaints == []
     assert shown.requests == [file.as_uri()]
@@ -138,7 +138,7 @@ def test_axes_and_scales(browser: Browser, path: Path) -> None:
     assert shown.value(SHOWN) == "iterations linear"
     assert {"iterations", "learning rate (test dashed)", "control", "test", "2,000"} <= set(drawn_text(shown))
     for axis, label, tick in (("tokens", "tokens", "0.4M"), ("flops", "FLOPs", "1T"), ("seconds", "seconds", "80")):
-        other = browser.open(path, fragment=f"#axis={axis}&scale=log")
+        other = browser.open(path, fragment=f"#axis={axis}&scale=log&range=all")
         assert other.value(SHOWN) == f"{axis} log"
         assert {label, tick} <= set(drawn_text(other))
         assert "iterations" not in drawn_text(other)
@@ -148,6 +148,8 @@ def test_axes_and_scales(browser: Browser, path: Path) -> None:
 def test_the_keyboard_switches_and_reads(browser: Browser, path: Path) -> None:
     shown = browser.open(path)
     assert "gap -0.2800" in shown.value(READING)
+    shown.press("Tab", 9)
+    assert shown.value("document.activeElement.type") == "range"
     shown.press("Tab", 9)
     assert shown.value("document.activeElement.value") == "iterations"
     outline = "getComputedStyle(document.activeElement.nextElementSibling).outlineStyle"
@@ -159,12 +161,14 @@ def test_the_keyboard_switches_and_reads(browser: Browser, path: Path) -> None:
     shown.press("ArrowRight", 39)
     shown.wait(f"{SHOWN} === 'tokens log'")
     shown.press("Tab", 9)
+    shown.press("ArrowRight", 39)
+    assert shown.value("document.activeElement.value") == "all"
+    shown.wait(f"{SHOWN} === 'tokens log'")
+    shown.press("Tab", 9)
     shown.press("Tab", 9)
     shown.press(" ", 32, " ")
     assert shown.value("document.activeElement.name + document.activeElement.checked") == "iterstrue"
-    shown.press("Tab", 9)
-    shown.press("Tab", 9)
-    assert shown.value("document.activeElement.type") == "range"
+    shown.value("document.querySelector('input[type=range]').focus()")
     shown.press("ArrowLeft", 37)
     said = shown.value(READING)
     assert said.startswith("1,344,000 tokens; control 1.8845 ± 0.020; test 1.6050 ± 0.020; gap -0.2795; learning rate")
@@ -173,7 +177,7 @@ def test_the_keyboard_switches_and_reads(browser: Browser, path: Path) -> None:
 
 
 def test_pointer_reads_the_nearest_point(browser: Browser, path: Path) -> None:
-    shown = browser.open(path)
+    shown = browser.open(path, fragment="#range=all")
     shown.value("document.querySelector('.plot').scrollIntoView()")
     box = shown.value(
         "(({x, y, width, height}) => [x, y, width, height])(document.querySelector('.plot').getBoundingClientRect())"
@@ -190,55 +194,52 @@ def test_pointer_reads_the_nearest_point(browser: Browser, path: Path) -> None:
 def test_unknown_axes_are_off_with_their_reason(browser: Browser, tmp_path: Path) -> None:
     config = {name: value for name, value in made.LAPTOP.items() if name != "batch_size"}
     runs = made.run(made.curve(1.9)), made.run(made.curve(1.6), config=config)
-    file = write(tmp_path, page.render([compare(*runs)]))
+    file = write(tmp_path, rendered([compare(*runs)]))
     shown = browser.open(file, fragment="#axis=tokens")
     assert shown.value(SHOWN) == "iterations linear"
     off = "[...document.querySelectorAll('input[type=radio]:disabled')].map(item => item.value)"
     assert shown.value(off) == ["tokens", "passes", "flops", "seconds"]
-    reasons = shown.value("document.querySelector('ul.off').innerText")
-    assert "No axis of tokens, passes or FLOPs: test: batch_size is not in the record." in reasons
-    assert "No axis of seconds: both: the record has no times of iterations." in reasons
+    reasons = shown.value("document.querySelector('.about ul').textContent")
+    assert "Horizontal axis: no tokens, passes or FLOPs: test: batch_size is not in the record." in reasons
+    assert "Horizontal axis: no seconds: both: the record has no times of iterations." in reasons
     described = shown.value("document.querySelector('input:disabled').getAttribute('aria-describedby')")
     assert shown.value(f"document.getElementById('{described}').tagName") == "UL"
     assert shown.complaints == []
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("scale", chart.SCALES)
-def test_the_browser_draws_the_rows_of_the_image(browser: Browser, path: Path, scale: str, half: bool) -> None:
+def test_the_browser_draws_the_rows_of_the_image(browser: Browser, path: Path, scale: str, whole: bool) -> None:
     """`rows` of page.js against `datasets` of chart.py, on every axis."""
     found = comparison()
     losses = {0: 4.0, 5: -0.5, 10: 0.001, 2000: 1.0}  # with what a log scale cannot show
     run = replace(found.control.run, iters=made.run({}, losses=losses).iters)
     data = chart.payload(curves.curves(compare(run, found.test.run, rules=())))
-    script = embed.resource("page.js")
+    script = embed.resource("curves.js")
     functions = "".join(
-        re.findall(r"^(?:const KINDS.*?;|function (?:rows|end|compared)\(.*?^\})$", script, re.DOTALL | re.MULTILINE)
+        re.findall(r"^(?:const KINDS.*?;|function (?:rows|begin|compared)\(.*?^\})$", script, re.DOTALL | re.MULTILINE)
     )
     spread = re.search(r"  for \(const line of data\.lines\) \{\n.*?\n  \}\n", script, re.DOTALL)
     assert spread is not None
     shown = browser.open(path)
     for axis in (item["name"] for item in data["axes"]):
-        options = {"axis": axis, "scale": scale, "half": half, "train": True, "iters": True}
+        options = {"axis": axis, "scale": scale, "whole": whole, "train": True, "iters": True}
         body = f"{functions}\nconst data = {json.dumps(data)};\n{spread[0]}\nreturn rows(data, {json.dumps(options)});"
         call = f"(() => {{ {body} }})()"
-        sets = chart.datasets(data, axis, scale)  # type: ignore[arg-type]  # a name of an axis
-        if half:
-            last = max(float(str(row["x"])) for row in sets["lines"] if row["kind"] == "compared")
-            sets = {name: [row for row in rows if float(str(row["x"])) >= last / 2] for name, rows in sets.items()}
+        sets = chart.datasets(data, axis, scale, whole=whole)  # type: ignore[arg-type]  # a name of an axis
         assert shown.value(call) == sets
 
 
 def test_many_comparisons(browser: Browser, tmp_path: Path) -> None:
     runs = [made.run(made.curve(1.8 + n / 10), name=f"run{n}") for n in range(3)]
     shown = browser.open(
-        write(tmp_path, page.render([compare(runs[0], run) for run in runs[1:]])), fragment="#axis=tokens"
+        write(tmp_path, rendered([compare(runs[0], run) for run in runs[1:]])), fragment="#axis=tokens"
     )
     assert (
         shown.value("[...document.querySelectorAll('.plot')].map(plot => plot.dataset.drawn)") == ["tokens linear"] * 2
     )
-    shown.value("document.querySelector('#comparison-2 input[value=passes]').click()")
-    shown.wait("document.querySelector('#comparison-2 .plot').dataset.drawn === 'passes linear'")
+    shown.value("document.querySelector('#view-2 input[value=passes]').click()")
+    shown.wait("document.querySelector('#view-2 .plot').dataset.drawn === 'passes linear'")
     assert shown.value(SHOWN) == "tokens linear"
     assert shown.complaints == []
 
@@ -300,6 +301,8 @@ def luminance(colour: str) -> float:
 
 def test_without_javascript(browser: Browser, path: Path) -> None:
     shown = browser.open(path, scripts=False)
+    assert "lower than" in shown.value("document.body.innerText")
+    shown.value("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     text = shown.value("document.body.innerText")
     assert "The chart needs JavaScript. All numbers are in the tables below." in text
     assert "val loss, last" in text

@@ -69,9 +69,8 @@ def _folder(argv: Sequence[str]) -> str:
 def _against_the_gpu_recipe(run: Path) -> None:
     """The comparison with the published figures of an RTX 4070 Ti: in short here, in full on the page."""
     from lossgap.api import compare
-    from lossgap.report import page, text
-    from lossgap.report.terminal import Terminal
+    from lossgap.report.show import show, write_page
 
-    found = compare(run, GPU_FIGURES)
-    text.show_short(found, Terminal())
-    page.write((found,), run / PAGE)
+    comparison = compare(run, GPU_FIGURES)
+    show([comparison])
+    write_page([comparison], run / PAGE)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Any
 
 from lossgap.errors import LossgapError
 from lossgap.options import Drawn, Shown
@@ -35,9 +33,6 @@ def show_results(results: Sequence[object], flags: Shown, command: str) -> None:
     """Print the answer or its JSON document, and write its page and chart. Raises LossgapError as `report.show`."""
     from lossgap.report.show import show
 
-    if not all(_has_view(result) for result in results):
-        _without_view(results, flags)
-        return
     html, png = (flags.html, flags.png) if isinstance(flags, Drawn) else (None, None)
     show(
         results,
@@ -47,28 +42,3 @@ def show_results(results: Sequence[object], flags: Shown, command: str) -> None:
         full=flags.full,
         command=command,
     )
-
-
-def _has_view(result: object) -> bool:
-    """Whether `report.show` knows the class of the result."""
-    from lossgap.report.show import MODULES
-
-    names = (MODULES.get(item.__name__) for item in type(result).__mro__)
-    return any(name is not None and find_spec(name) is not None for name in names)
-
-
-def _without_view(results: Sequence[object], flags: Shown) -> None:
-    """Comparisons, as long as they have no view: their own texts, documents and pages."""
-    from lossgap.report import chart, document, page, text
-    from lossgap.report.terminal import Terminal
-
-    console = Terminal() if sys.stdout.isatty() else Terminal(width=100)
-    html, png = (flags.html, flags.png) if isinstance(flags, Drawn) else (None, None)
-    several: Any = tuple(results)
-    print(document.text(several)) if flags.json else text.show(several, console)
-    if html is not None:
-        page.write(several, html)
-        print(f"page: {html}", file=sys.stderr)
-    if png is not None:
-        chart.write(several, png)
-        print(f"chart: {png}", file=sys.stderr)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from lossgap.comparison.alignment import Alignment
+from lossgap.comparison.answer import Answer, answer
 from lossgap.comparison.differences import Settings
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.groups import Groups
@@ -12,6 +14,7 @@ from lossgap.comparison.noise import Noise
 from lossgap.comparison.reevaluation import Reevaluation
 from lossgap.comparison.rules import Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
+from lossgap.shown import Shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +25,8 @@ class NextStep:
     why: str
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Comparison(Shown):
     """Two runs: `control`, and `test`, of which the gap (test minus control) is asked."""
 
     control: Facts
@@ -45,6 +48,11 @@ class Comparison:
     """Both runs' checkpoints evaluated alike; None if that was not asked for."""
     groups: Groups | None = None
     """The groups behind it, where a side has several runs: `control` and `test` are then the middle runs."""
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer in one to three sentences, and the facts that it is made of."""
+        return answer(self)
 
     @property
     def gap(self) -> float | None:

@@ -33,6 +33,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 
 from lossgap.arithmetic import flops_per_token, nanogpt_parameters
 from lossgap.comparison import corpora, scales
@@ -339,6 +340,12 @@ class Facts(Stated):
     def phase_at(self, iteration: float) -> Fact[float]:
         """Iteration / horizon; above 1 the rate stays at min_lr."""
         return self._at("phase", iteration)
+
+    @cached_property
+    def logged_rates(self) -> dict[float, float]:
+        """The learning rates of the record's rows by iteration; of several rows the last."""
+        rows = self.run.iters.filter(pl.col("lr").is_not_null() & pl.col("iter").is_not_null())
+        return dict(zip(rows["iter"].to_list(), rows["lr"].to_list(), strict=True))
 
     def lr_at(self, iteration: float) -> Fact[float]:
         """The learning rate of an iteration: as logged, else by nanoGPT's schedule."""

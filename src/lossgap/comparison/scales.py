@@ -54,6 +54,10 @@ class Timed(Protocol):
         """The highest."""
 
     @property
+    def logged_rates(self) -> dict[float, float]:
+        """The learning rates of the record's rows by iteration."""
+
+    @property
     def min_lr(self) -> Fact[float]:
         """The lowest after the decay."""
 
@@ -152,9 +156,9 @@ def _summed_seconds(facts: Timed, rows: pl.DataFrame) -> Fact[IterScale]:
 
 def learning_rate(facts: Timed, iteration: float) -> Fact[float]:
     """The learning rate: the row of that iteration if there is one, else nanoGPT's schedule."""
-    rows = facts.run.iters.filter(pl.col("lr").is_not_null() & (pl.col("iter") == iteration))
-    if rows.height:
-        return Known(float(rows["lr"][-1]), "stated", "the record's row")
+    logged = facts.logged_rates.get(iteration)
+    if logged is not None:
+        return Known(logged, "stated", "the record's row")
     if facts.decay_lr.value is False:
         return facts.learning_rate
     return derive(

@@ -17,7 +17,7 @@ a terminal cannot show (`Chart`) or a page shows otherwise (`Alternatives`) is d
 
 A result's module in `report/`, registered in `show.MODULES`, has these functions:
 
-    view(result) -> View
+    view(result) -> View            # view(result, of=3) where the verb may have three results, which share a page
     document(*results) -> dict      # the JSON document, as its schema says; several results where the verb takes them
     image(*results) -> bytes        # the chart as a PNG; left out where there is none
 """
@@ -47,9 +47,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer in one to three sentences that a learner understands."""
+    """The answer in one to three sentences that a learner understands: the first, and `then` the others."""
 
     text: str
+    then: str = ""
     kind: ClassVar[str] = "headline"
 
 
@@ -306,5 +307,7 @@ class View:
     subjects: tuple[Subject, ...] = ()
     kicker: str = ""
     """A line above the heading: `replay of iterations 0 to 49`."""
+    made_by: str = ""
+    """A command that makes this answer; the page names it where no other one is known."""
     brief: tuple[Block, ...] = field(default=())
     """What a notebook's card shows; by default the headline, judgement, claims and suggestion of `first`."""

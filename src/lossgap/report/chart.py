@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
@@ -22,7 +21,6 @@ from lossgap.comparison.scales import Name
 from lossgap.errors import LossgapError
 from lossgap.report import vega
 from lossgap.report.curves import SIDES, Curves, Line, Mark, curves
-from lossgap.report.output import put
 from lossgap.strangers import one_line, visible
 
 Json = dict[str, object]
@@ -49,8 +47,7 @@ def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "", titled: boo
     label = next(item.label for item in drawn.axes if item.name == axis)
     rates = bool(drawn.of("rate"))
     losses = _losses(drawn, _x(axis, None if rates else label), scale, suffix)
-    dashed = "; dashed: the train split" if drawn.of("train") else ""
-    parts = [losses | {"title": _title(drawn.title + dashed)} if titled else losses]
+    parts = [losses | {"title": _title(drawn.title)} if titled else losses]
     if rates:
         parts.append(_rates(_x(axis, label)))
     return {
@@ -65,7 +62,7 @@ def spec(drawn: Curves, axis: Name, scale: str, *, suffix: str = "", titled: boo
 def _losses(drawn: Curves, x: Json, scale: str, suffix: str) -> Json:
     y_scale: Json = {"type": "log", "nice": False} if scale == "log" else {"zero": False, "nice": True}
     y: Json = {"field": "y", "type": "quantitative", "title": None, "scale": y_scale, "axis": {"tickCount": 6}}
-    at: Json = {"x": x, "y": y, "color": _COLOR}
+    at: Json = {"x": x, "y": y, "color": _COLOR, "detail": {"field": "part", "type": "nominal"}}
     layers: list[Json] = [
         {
             "transform": [_only("kind", "compared"), {"filter": {"field": "low", "valid": True}}],
@@ -74,6 +71,7 @@ def _losses(drawn: Curves, x: Json, scale: str, suffix: str) -> Json:
         },
         _curve("iters", at, {"strokeWidth": 0.8, "opacity": 0.45}),
         _curve("train", at, {"strokeWidth": 1.3, "strokeDash": [4, 3], "opacity": 0.9}),
+        _curve("hole", at, {"strokeWidth": 2, "strokeDash": [1, 6], "strokeCap": "round"}),
         _curve("compared", at, {"strokeWidth": 2}),
     ]
     if max((len(line.y) for line in drawn.of("compared")), default=0) <= DOTTED:
@@ -152,6 +150,8 @@ class Columns(TypedDict):
     x: dict[Name, list[float | None] | float]
     y: list[float | None]
     error: list[float | None] | None
+    breaks: list[int]
+    """Positions before which there is a hole."""
 
 
 class Point(TypedDict):
@@ -172,6 +172,8 @@ class Payload(TypedDict):
     themes: dict[str, Json]
     axes: list[dict[str, str]]
     axisWidth: int
+    late: dict[Name, float]
+    """Where the chart begins until all of it is asked for."""
     lines: list[Columns]
     marks: list[Point]
 
@@ -184,6 +186,7 @@ def payload(drawn: Curves) -> Payload:
         "themes": {theme: vega.config(theme) for theme in vega.THEMES},
         "axes": [{"name": axis.name, "label": axis.label} for axis in known],
         "axisWidth": vega.AXIS_WIDTH,
+        "late": {name: _rounded(at) for name, at in drawn.late.items()},
         "lines": [_columns(line) for line in drawn.lines],
         "marks": _points(drawn),
     }
@@ -196,6 +199,7 @@ def _columns(line: Line) -> Columns:
         "x": {name: _times(values, line.x["iterations"]) or _column(values) for name, values in line.x.items()},
         "y": _column(line.y),
         "error": _column(line.error) if np.isfinite(line.error).any() else None,
+        "breaks": sorted(line.breaks),
     }
 
 
@@ -259,35 +263,47 @@ def _best_label(mark: Mark, drawn: Curves) -> str:
     return "" if last.iter == mark.iter else f"best {mark.y:.4f}"
 
 
-def datasets(data: Payload, axis: Name, scale: str = "linear") -> dict[str, list[Json]]:
-    """The rows of `payload`'s columns on one axis; points that have no place on it are left out.
+def datasets(data: Payload, axis: Name, scale: str = "linear", *, whole: bool = False) -> dict[str, list[Json]]:
+    """The rows of `payload`'s columns on one axis, from where it opens or `whole`; what has no place there is left out.
 
-    The page does the same in the browser (`rows` in page.js).
+    Rows of one line without a hole have one `part`; a `hole` is two rows. The page does the same in the browser
+    (`rows` in curves.js).
     """
     log = scale == "log"
     least = min((y for line in data["lines"] if line["kind"] != "rate" for y in line["y"] if y and y > 0), default=1.0)
+    start = -math.inf if whole else data["late"].get(axis, -math.inf)
     lines: list[Json] = []
     for line in data["lines"]:
-        errors = line["error"] or [None] * len(line["y"])
-        for x, y, error in zip(_places(line, axis), line["y"], errors, strict=True):
-            if x is None or y is None or (log and y <= 0 and line["kind"] != "rate"):
-                continue
-            row: Json = {"run": line["run"], "kind": line["kind"], "x": x, "y": y}
-            if error is not None:
-                low = max(y - error, least / 2) if log else y - error
-                row |= {"low": low, "high": y + error}
-            lines.append(row)
-    marks: list[Json] = [{**mark, "x": mark["x"][axis]} for mark in data["marks"] if mark["x"][axis] is not None]
+        lines += _rows(line, axis, start, least if log else None)
+    marks: list[Json] = [
+        {**mark, "x": at} for mark in data["marks"] if (at := mark["x"][axis]) is not None and at >= start
+    ]
     return {"lines": lines, "marks": marks}
+
+
+def _rows(line: Columns, axis: Name, start: float, least: float | None) -> list[Json]:
+    """The rows of one line; `least` is the lowest positive loss where the scale is logarithmic."""
+    errors = line["error"] or [None] * len(line["y"])
+    log = least is not None and line["kind"] != "rate"
+    rows: list[Json] = []
+    part, before = 0, None
+    for place, (x, y, error) in enumerate(zip(_places(line, axis), line["y"], errors, strict=True)):
+        part += place in line["breaks"]
+        if x is None or y is None or x < start or (log and y <= 0):
+            continue
+        row: Json = {"run": line["run"], "kind": line["kind"], "part": part, "x": x, "y": y}
+        if place in line["breaks"] and before is not None and line["kind"] == "compared":
+            rows += [{**end, "kind": "hole", "part": part} for end in (before, row)]
+        before = dict(row)
+        if error is not None:
+            low = max(y - error, least / 2) if least is not None else y - error
+            row |= {"low": low, "high": y + error}
+        rows.append(row)
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------
 # The image
-
-
-def write(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Write the image of `png`. Raises LossgapError `not-written` as well."""
-    put(path, png(comparisons))
 
 
 def png(comparisons: Sequence[Comparison], axis: Name = "iterations", scale: str = "linear") -> bytes:
@@ -315,8 +331,8 @@ def _image_part(
     names = [f"{side}: {one_line(visible(getattr(found, side).name), 60)}" for side in SIDES]
     title = {"text": names, "anchor": "start", "frame": "group", "fontSize": 12, "fontWeight": 400, "offset": 12}
     shown = payload(drawn)
-    # The noise of single iterations would hide the curves; the page can show it.
-    shown["lines"] = [line for line in shown["lines"] if line["kind"] != "iters"]
+    # The noise of single iterations and the other split would hide the curves; the page can show them.
+    shown["lines"] = [line for line in shown["lines"] if line["kind"] in ("compared", "rate")]
     sets = datasets(shown, axis, scale)
     body = spec(drawn, axis, scale, suffix=suffix, titled=True) | {"title": title}
     del body["$schema"]

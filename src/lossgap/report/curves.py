@@ -11,7 +11,7 @@ the first, the last and the best point stay (`thin`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -43,6 +43,12 @@ POINTS = 2000
 """Points that a curve has at most."""
 RATE_POINTS = 400
 """Points at which a schedule is computed where the record has no rates."""
+HOLE = 3.0
+"""Times the usual distance of two points, from which on a curve says nothing of what is between them."""
+LATE = 0.3
+"""Of the height of the curves: what lies higher is their first fall, in which all runs look alike."""
+FEW = 3
+"""Points of a curve that must be left to see, at least."""
 BAND = 2.0
 """Half the height of the noise band, in standard errors of an evaluation."""
 
@@ -67,6 +73,8 @@ class Line:
     error: Floats
     rows: int
     """Points before thinning."""
+    breaks: frozenset[int] = frozenset()
+    """Positions before which there is a hole: much more than the usual distance to the point before."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +99,8 @@ class Curves:
     last: tuple[Mark, ...]
     notes: tuple[str, ...]
     """What a reader must know: bands, thinning, what is not shown and why."""
+    late: dict[Name, float] = field(default_factory=dict)
+    """Where on each axis the curves have left their first fall behind; empty where that leaves too little to see."""
     why: str = ""
     """Why there is nothing to draw; empty if there is."""
 
@@ -132,7 +142,28 @@ def curves(found: Comparison, points: int = POINTS) -> Curves:
         best=tuple(best),
         last=tuple(last),
         notes=tuple(notes),
+        late=_late([line for line in lines if line.kind == "compared"], names),
     )
+
+
+def _late(lines: list[Line], names: list[Name]) -> dict[Name, float]:
+    """From where on both curves lie in the lowest `LATE` of the height, where each still has `FEW` points there."""
+    every = np.concatenate([line.y for line in lines])
+    limit = every.min() + LATE * np.ptp(every)
+    found: dict[Name, float] = {}
+    for name in names:
+        starts, first = [], []
+        for line in lines:
+            above = np.flatnonzero(line.y > limit)
+            start = int(above[-1]) + 1 if len(above) else 0
+            starts.append(line.x[name][start] if start < len(line.y) else np.nan)
+            first.append(line.x[name][0])
+        for at in (max(starts), min(starts)):
+            shown = all(np.count_nonzero(line.x[name] >= at) >= min(FEW, max(1, len(line.y) - 1)) for line in lines)
+            if shown and at > min(first):
+                found[name] = float(at)
+                break
+    return found
 
 
 def _sides(found: Comparison, metric: Metric) -> tuple[tuple[Side, Facts, Curve, float], ...]:
@@ -184,7 +215,21 @@ def _line(
         y=curve.values[kept],
         error=np.full(len(kept), np.nan) if error is None else error[kept],
         rows=len(usable),
+        breaks=_breaks(curve.iters[usable], kept, usable),
     )
+
+
+def _breaks(
+    iters: npt.NDArray[np.generic], kept: npt.NDArray[np.int64], usable: npt.NDArray[np.int64]
+) -> frozenset[int]:
+    """The positions among `kept` before which `iters`, those of all usable points, have a hole."""
+    if len(iters) < 2:
+        return frozenset()
+    steps = np.diff(iters.astype(float))
+    # Of a few points the distance says nothing; a line over a quarter of the run is then drawn as a guess.
+    usual = float(np.median(steps)) if len(steps) >= 4 else float(steps.sum()) / (4 * HOLE)
+    holes = np.flatnonzero(steps > HOLE * usual) + 1  # before which of the usable points
+    return frozenset(np.searchsorted(kept, usable[holes]).tolist())
 
 
 def thin(values: Floats, points: int) -> npt.NDArray[np.int64]:
@@ -226,9 +271,7 @@ def _others(side: Side, facts: Facts, curve: Curve, factor: float, names: list[N
         if other is None or other.name == curve.name or not same_unit:
             continue
         line = _line(side, kind, facts, other, None, names, points)
-        found.append(
-            Line(run=side, kind=kind, x=line.x, y=line.y * factor, error=line.error, rows=line.rows),
-        )
+        found.append(replace(line, y=line.y * factor))
     return found
 
 

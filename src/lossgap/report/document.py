@@ -6,11 +6,11 @@ occur: a value from a log that is not finite is null, too.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
 from lossgap.comparison.alignment import Row
+from lossgap.comparison.answer import Answer
 from lossgap.comparison.comparison import Comparison, exit_code
 from lossgap.comparison.curve import Value
 from lossgap.comparison.differences import ComparedSetting
@@ -43,11 +43,6 @@ def document(comparisons: Sequence[Comparison]) -> Json:
     return {"schema": SCHEMA, "lossgap": __version__, "comparisons": body, "exit_code": exit_code(found)}
 
 
-def text(comparisons: Sequence[Comparison]) -> str:
-    """The document on one line."""
-    return json.dumps(document(comparisons), allow_nan=False)
-
-
 def one(found: Comparison) -> Json:
     """The document of one comparison."""
     measured = {} if found.reevaluation is None else {"reevaluation": _reevaluation(found.reevaluation)}
@@ -60,6 +55,7 @@ def one(found: Comparison) -> Json:
         "test": _run(found, "test"),
         "gap": _gap(found),
         "alignment": [_row(row) for row in found.alignment.rows],
+        "answer": _answer(found.answer),
         "verdict": found.verdict.word,
         "judgement": _judgement(found),
         "settings": {
@@ -72,6 +68,34 @@ def one(found: Comparison) -> Json:
         "next": [{"command": step.command, "why": step.why} for step in found.next],
         **measured,
     }
+
+
+def _answer(answer: Answer) -> Json:
+    values: Json = {
+        "text": answer.text,
+        "sentences": list(answer.sentences),
+        "names": {"control": answer.names[0], "test": answer.names[1]},
+        "lower": answer.lower,
+        "by": finite(answer.by),
+        "beyond_chance": answer.beyond_chance,
+        "cause": answer.cause,
+        "same_record": answer.same_record,
+        "expected": [
+            {
+                "run": item.run,
+                "recipe": item.recipe,
+                "iteration": item.iteration,
+                "val_loss": finite(item.val_loss),
+                "reference": finite(item.reference),
+                "holds": item.holds,
+                "evidence": "computed" if item.certain else "inferred",
+            }
+            for item in answer.expected
+        ],
+    }
+    no_gap = "there is no gap that can be compared"
+    reasons = {"lower": no_gap, "by": no_gap, "beyond_chance": no_gap, "cause": "no finding explains a gap here"}
+    return with_why(values, reasons)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def render(views: Sequence[View], *, command: str = "", made: datetime | None = 
         style=("page.css",),
         script=("drawing.js", *(f"{name}.js" for name in charts), "start.js") if moves else (),
         drawn=bool(charts),
-        command=command,
+        command=command or next((view.made_by for view in views if view.made_by), ""),
         made=when,
     )
 

@@ -10,6 +10,7 @@ rows of grids, blank lines, claims. Strangers' text is shown as text, unprintabl
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ from lossgap.report.blocks import (
 from lossgap.report.command_lines import command_lines
 from lossgap.report.pairing import paired
 from lossgap.report.terminal import VERDICT_STYLES, Terminal, joined, labelled, plain_table
+from lossgap.report.words import cut
 from lossgap.strangers import visible
 
 LOOKS = {"plain": "", "dim": "dim", "warning": "yellow"}
@@ -48,6 +50,10 @@ SHORT = 14
 """Columns of text that is not broken in a whole answer."""
 LEAST = 8
 """Columns that a cell of text has at least."""
+PROSE = 24
+"""Columns that prose in a table needs."""
+MOST = 2
+"""Lines of what a suggestion would settle, in an answer."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class _Room:
 
 _ROOMS = (
     *(_Room(rows, 3, gaps=True) for rows in (12, 10, 8, 7, 6, 5, 4)),
-    *(_Room(rows, 3, gaps=False) for rows in (6, 5, 4, 3, 2)),
+    *(_Room(rows, 3, gaps=False) for rows in (8, 7, 6, 5, 4, 3, 2)),
     *(_Room(rows, claims, gaps=False) for rows, claims in ((2, 2), (1, 2), (1, 1), (0, 1), (0, 0))),
 )
 """From the most to the least; the first that fits is taken."""
@@ -76,9 +82,10 @@ def show(views: Sequence[View], console: Console, *, full: bool = False) -> None
         if number:
             console.print(Rule(style="dim"))
         if full:
-            console.print(Group(*_first(view, _WHOLE, console.width), *_rest(view)))
+            parts = Group(*_first(view, _WHOLE, console.width), *_rest(view, console.width))
         else:
-            console.print(_fitting(view, console.width, lines, last=number == len(views) - 1))
+            parts = Group(_fitting(view, console.width, lines, last=number == len(views) - 1))
+        console.print(parts, crop=False)
 
 
 def text(views: Sequence[View], *, full: bool = False, width: int = 80) -> str:
@@ -94,13 +101,14 @@ def text(views: Sequence[View], *, full: bool = False, width: int = 80) -> str:
 
 def _fitting(view: View, width: int, lines: int, *, last: bool) -> ConsoleRenderable:
     """The answer with as much as fits into `lines`."""
-    end = [Text(_more(view), style="dim", overflow="ellipsis", no_wrap=True)] if last and view.rest else []
-    answer = Group()
-    for room in _ROOMS:
-        answer = Group(*_first(view, room, width), *([Text("")] if end and room.gaps else []), *end)
-        if _height(answer, width) <= lines:
-            break
-    return answer
+    end = [Text(_more(view, width), style="dim", overflow="ellipsis", no_wrap=True)] if last and view.rest else []
+
+    def answer(room: _Room) -> ConsoleRenderable:
+        return Group(*_first(view, room, width), *([Text("")] if end and room.gaps else []), *end)
+
+    # A smaller room never takes more lines, so the largest that fits is found by halving.
+    place = bisect_left(_ROOMS, True, key=lambda room: _height(answer(room), width) <= lines)
+    return answer(_ROOMS[min(place, len(_ROOMS) - 1)])
 
 
 def _height(item: ConsoleRenderable, width: int) -> int:
@@ -108,23 +116,30 @@ def _height(item: ConsoleRenderable, width: int) -> int:
     return len(console.render_lines(item, pad=False))
 
 
-def _more(view: View) -> str:
+def _more(view: View, width: int) -> str:
+    """What `--full` shows beyond this, as many titles as fit."""
     titles = [block.title.lower() for block in view.rest if isinstance(block, Fold)]
-    return f"--full shows {', '.join(titles)}" if titles else "--full shows everything"
+    for count in range(len(titles), 0, -1):
+        said = f"--full shows {', '.join(titles[:count])}{', and more' if count < len(titles) else ''}"
+        if len(said) <= width:
+            return said
+    return "--full shows more"
 
 
 def _first(view: View, room: _Room, width: int) -> list[ConsoleRenderable]:
     """The blocks of the answer, each behind its title."""
     found: list[ConsoleRenderable] = []
-    blocks = _flat(view.first, whole=room.rows >= _WHOLE.rows)
-    labelled_ones = any(_title(block) for block in blocks)
+    blocks = _flat(view.first, whole=room is _WHOLE)
+    labels = LABELS if any(map(_title, blocks)) else 0
     for block in blocks:
-        body = _compact(block, room, width - LABELS * labelled_ones)
+        body = _compact(block, room, width - labels)
         if body is None:
             continue
         if found and room.gaps:
             found.append(Text(""))
-        found.append(_behind(_title(block), body) if labelled_ones and not isinstance(block, Headline) else body)
+        found.append(_behind(_title(block), body) if labels and not isinstance(block, Headline) else body)
+        if isinstance(block, Suggestion):
+            found += _command(block, width, 2)
     return found
 
 
@@ -155,29 +170,41 @@ def _compact(block: Block, room: _Room, width: int) -> ConsoleRenderable | None:
     """A block of the answer; None where there is no room for it."""
     if room is _WHOLE:
         # Without a column of prose nothing can give way but whole columns: half a name cannot be copied.
-        narrow = isinstance(block, Grid) and not any(column.prose for column in block.columns)
-        return _body(block, width if narrow else None)
+        if isinstance(block, Grid) and not any(column.prose for column in block.columns):
+            return _grid(block, len(block.rows), width)
+        return _body(block, width)
     if isinstance(block, Claims):
-        return _brief_claims(block, room.claims)
+        return _brief_claims(block, room.claims, width)
     if isinstance(block, Grid):
         most = min(room.rows, len(block.rows) if block.most is None else block.most)
         return _grid(block, most, width) if most else None
+    if isinstance(block, Suggestion):
+        said = [Text(cut(line, MOST * width)) for line in (block.why, block.price) if line]
+        return Group(*said) if said or block.command else None
     return _body(block, width)
 
 
-def _brief_claims(block: Claims, most: int) -> ConsoleRenderable | None:
+def _command(block: Suggestion, width: int, by: int) -> list[ConsoleRenderable]:
+    """The command on lines of its own, near the left end: it is long, and it is copied whole."""
+    if not block.command:
+        return []
+    lines = command_lines(visible(block.command), width - by)
+    return [Text("\n".join(" " * by + line for line in lines), style="cyan", no_wrap=True, overflow="ignore")]
+
+
+def _brief_claims(block: Claims, most: int, width: int) -> ConsoleRenderable | None:
     """One line for each claim: what it says, and at its right the evidence level."""
     if not block.items:
         return Text(visible(block.empty)) if block.empty else None
     if not most:
         return None
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    grid.add_column(no_wrap=True, style="dim")
-    for number, item in enumerate(block.items[:most], 1):
-        said = visible(item.brief or item.title)
-        grid.add_row(Text(f"{number}. {said}" if block.ordered else said), f"[{item.level}]" if item.level else "")
-    parts: list[ConsoleRenderable] = [grid]
+    levels = [f" [{visible(item.level)}]" if item.level else "" for item in block.items[:most]]
+    said = [f"{number}. " * block.ordered + (item.brief or item.title) for number, item in enumerate(block.items, 1)]
+    said = [cut(text, width - len(level)) for text, level in zip(said, levels, strict=False)]
+    column = max(map(len, said))
+    parts: list[ConsoleRenderable] = [
+        joined((text.ljust(column), ""), (level, "dim")) for text, level in zip(said, levels, strict=True)
+    ]
     if len(block.items) > most:
         parts.append(Text(f"and {len(block.items) - most} more", style="dim"))
     parts += [Text(visible(line), style="dim") for line in block.notes]
@@ -188,41 +215,45 @@ def _brief_claims(block: Claims, most: int) -> ConsoleRenderable | None:
 # The rest
 
 
-def _rest(view: View) -> list[ConsoleRenderable]:
-    return [part for block in _flat(view.rest) for part in _section(block)]
+def _rest(view: View, width: int) -> list[ConsoleRenderable]:
+    return [part for block in _flat(view.rest) for part in _section(block, width)]
 
 
-def _section(block: Block) -> list[ConsoleRenderable]:
+def _section(block: Block, width: int) -> list[ConsoleRenderable]:
     """A block under its title."""
     parts: list[ConsoleRenderable] = []
-    if _title(block):
+    if _title(block) and not isinstance(block, Suggestion):
         parts += [Text(""), Text(visible(_title(block)), style="bold")]
     if isinstance(block, Fold):
-        for inner in _flat(block.blocks):
-            parts += _section(inner) if _title(inner) else [Padding(_body(inner, None), (0, 0, 0, INDENT))]
-        return parts
-    return [*parts, Padding(_body(block, None), (0, 0, 0, INDENT))]
+        return [*parts, *(part for inner in _flat(block.blocks) for part in _section(inner, width))]
+    parts.append(Padding(_body(block, width - INDENT), (0, 0, 0, INDENT)))
+    return [*parts, *_command(block, width, INDENT)] if isinstance(block, Suggestion) else parts
 
 
-def _body(block: Block, width: int | None) -> ConsoleRenderable:
-    """A whole block without its title; a grid drops columns until it fits `width`, where one is given."""
+def _body(block: Block, width: int) -> ConsoleRenderable:
+    """A whole block without its title, on lines of `width` columns."""
     match block:
         case Headline():
-            return Text(visible(block.text), style="bold")
+            then = f" {visible(block.then)}" if block.then else ""
+            return joined((visible(block.text), "bold"), (then, ""))
         case Judgement():
             style = VERDICT_STYLES.get(block.word, "bold")
-            return Group(Text(visible(block.text), style=style), *(Text(visible(line)) for line in block.lines))
+            number = f": {block.number} {block.unit}" if block.number else ""
+            return Group(
+                joined((visible(block.text), style), (visible(number), "")),
+                *(Text(visible(line)) for line in block.lines),
+            )
         case Paragraphs():
             mark = "-  " if block.bullets else ""
             return Group(*(_hanging(mark, line, LOOKS[block.look]) for line in block.lines))
         case Labelled():
             return labelled(block.rows)
         case Grid():
-            return _grid(block, len(block.rows), width)
+            return _whole_grid(block, width)
         case Claims():
             return _claims(block)
         case Suggestion():
-            return _suggestion(block, width)
+            return Group(*(Text(visible(line)) for line in (block.why, block.price) if line))
         case _:
             raise AssertionError(f"{type(block).__name__} has no form of its own on a terminal")
 
@@ -253,47 +284,83 @@ def _claims(block: Claims) -> ConsoleRenderable:
     return Group(*parts, *(Text(visible(line), style="dim") for line in block.notes))
 
 
-def _suggestion(block: Suggestion, width: int | None) -> ConsoleRenderable:
-    parts: list[ConsoleRenderable] = [Text(visible(block.why))] if block.why else []
-    if block.command:
-        lines = command_lines(visible(block.command), width)
-        parts.append(Text("\n".join(lines), style="cyan", no_wrap=True, overflow="ignore"))
-    if block.price:
-        parts.append(Text(visible(block.price), style="dim"))
-    return Group(*parts)
-
-
-def _grid(block: Grid, most: int, width: int | None) -> ConsoleRenderable:
+def _grid(block: Grid, most: int, width: int) -> ConsoleRenderable:
+    """`most` rows of a grid, a line each: columns are left out and cells cut until they fit `width`."""
     kept = _columns(block, most, width)
-    limits = {} if width is None else _limits(block, most, kept, width)
-    table = plain_table()
+    limits = _limits(block, most, kept, width)
+    table = _table(block, kept, most)
+    for place, column in zip(kept, table.columns, strict=True):
+        column.no_wrap, column.overflow, column.min_width = True, "ellipsis", None
+        column.max_width = limits.get(place)
+    left_out = block.rows[most:]
+    more = block.more.format(count=len(left_out), names=", ".join(row[0] for row in left_out))
+    below = [*([more] if left_out else []), *block.notes]
+    if below and sum(len(visible(line)) + 2 for line in below) <= width:
+        below = ["; ".join(below)]
+    return Group(
+        table, *(Text(visible(line), style="dim", no_wrap=line is more, overflow="ellipsis") for line in below)
+    )
+
+
+def _whole_grid(block: Grid, width: int) -> ConsoleRenderable:
+    """All rows and columns; where prose has no room beside the others, it stands below its row."""
+    places = range(len(block.columns))
+    prose = [place for place in places if block.columns[place].prose]
+    others = [place for place in places if place not in prose]
+    room = width - sum(_widths(block, len(block.rows))[place] + 2 for place in others)
+    notes = [Text(visible(line), style="dim") for line in block.notes]
+    if not prose or room >= PROSE:
+        return Group(_table(block, list(places), len(block.rows)), *notes)
+    first, *numbers = (_widths(block, len(block.rows))[place] for place in others)
+    widths = [max(min(first, width - sum(numbers) - 2 * len(numbers)), 8), *numbers]
+    parts: list[ConsoleRenderable] = [_row(block, others, widths, [block.columns[place].name for place in others])]
+    for row in (*block.rows, *block.foot):
+        parts.append(_row(block, others, widths, [row[place] for place in others]))
+        parts += [Padding(Text(visible(row[place]), style="dim"), (0, 0, 0, INDENT)) for place in prose if row[place]]
+    return Group(*parts, *notes)
+
+
+def _row(block: Grid, places: list[int], widths: list[int], cells: list[str]) -> ConsoleRenderable:
+    """One row with columns of fixed widths."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for place, width in zip(places, widths, strict=True):
+        grid.add_column(width=width, justify="right" if block.columns[place].number else "left", overflow="fold")
+    grid.add_row(*(Text(visible(cell)) for cell in cells))
+    return grid
+
+
+def _table(block: Grid, kept: list[int], most: int) -> Table:
+    """`most` rows of the columns `kept`, and the foot; numbers and short words are not broken, long text may be."""
+    table, widths = plain_table(), _widths(block, most)
     for place in kept:
         column = block.columns[place]
+        side = "right" if column.number else "left"
         table.add_column(
             Text(visible(column.name)),
-            justify="right" if column.number else "left",
-            overflow="fold" if width is None else "ellipsis",
-            no_wrap=width is not None or column.number,
-            min_width=_least(block, most, place) if width is None else None,
-            max_width=limits.get(place),
-            ratio=1 if column.prose and width is None else None,
+            justify=side,  # type: ignore[arg-type]  # one of two words
+            overflow="fold",
+            no_wrap=column.number,
+            min_width=None if column.prose else widths[place] if column.number else min(widths[place], SHORT),
+            ratio=1 if column.prose else None,
         )
     strong = dict.fromkeys(block.strong, "bold")
     for number, row in enumerate(block.rows[:most]):
         table.add_row(*(Text(visible(row[place])) for place in kept), style=strong.get(number, ""))
     for row in block.foot:
         table.add_row(*(Text(visible(row[place])) for place in kept), style="bold")
-    left_out = block.rows[most:]
-    more = block.more.format(count=len(left_out), names=", ".join(row[0] for row in left_out))
-    below = [*([more] if left_out else []), *block.notes]
-    return Group(
-        table, *(Text(visible(line), style="dim", no_wrap=line is more, overflow="ellipsis") for line in below)
-    )
+    return table
 
 
-def _limits(block: Grid, most: int, kept: Sequence[int], width: int) -> dict[int, int]:
+def _widths(block: Grid, most: int) -> list[int]:
+    """The width of each column that breaks no cell."""
+    table = [tuple(column.name for column in block.columns), *block.rows[:most], *block.foot]
+    return [max(len(visible(row[place])) for row in table) for place in range(len(block.columns))]
+
+
+def _limits(block: Grid, most: int, kept: list[int], width: int) -> dict[int, int]:
     """How wide the columns of text may be: half a number would be another number, so they give way, widest first."""
-    widths = {place: _widest(block, most, place) for place in kept}
+    natural = _widths(block, most)
+    widths = {place: natural[place] for place in kept}
     texts = [place for place in kept if not block.columns[place].number]
     while texts and sum(widths.values()) + 2 * len(kept) > width:
         widest = max(texts, key=lambda place: widths[place])
@@ -303,25 +370,11 @@ def _limits(block: Grid, most: int, kept: Sequence[int], width: int) -> dict[int
     return {place: widths[place] for place in texts}
 
 
-def _least(block: Grid, most: int, place: int) -> int | None:
-    """How wide a column stays in a whole answer: numbers and short words are not broken, long text may be."""
-    column = block.columns[place]
-    widest = _widest(block, most, place)
-    return None if column.prose else widest if column.number else min(widest, SHORT)
-
-
-def _widest(block: Grid, most: int, place: int) -> int:
-    """Characters of the widest cell of a column among the rows that are shown."""
-    rows = (*block.rows[:most], *block.foot)
-    return max(len(visible(block.columns[place].name)), *(len(visible(row[place])) for row in rows), 1)
-
-
-def _columns(block: Grid, most: int, width: int | None) -> list[int]:
+def _columns(block: Grid, most: int, width: int) -> list[int]:
     """The places of the columns that are shown: all, or as many as leave every row its line."""
     kept = list(range(len(block.columns)))
-    table = [tuple(column.name for column in block.columns), *block.rows[:most]]
-    widths = [max(len(visible(row[place])) for row in table) for place in kept]
-    while width is not None and sum(widths[place] + 2 for place in kept) > width:
+    widths = _widths(block, most)
+    while sum(widths[place] + 2 for place in kept) > width:
         worst = max(kept, key=lambda place: block.columns[place].drop)
         if not block.columns[worst].drop:
             break

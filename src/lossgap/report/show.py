@@ -72,7 +72,9 @@ def show(
 
 def views(results: Sequence[object]) -> tuple[View, ...]:
     """The view of each result."""
-    return tuple(_module(result).view(result) for result in results)
+    if len(results) == 1:
+        return (_module(results[0]).view(results[0]),)
+    return tuple(_module(result).view(result, of=len(results)) for result in results)
 
 
 def text(results: Sequence[object], *, full: bool = False, width: int = PIPED) -> str:
@@ -107,7 +109,7 @@ def card(result: object) -> str:
 def line(result: object) -> str:
     """The answer in one line, for `repr`."""
     view: View = _module(result).view(result)
-    said = next((block.text for block in view.first if isinstance(block, Headline)), view.title)
+    said = next((f"{block.text} {block.then}" for block in view.first if isinstance(block, Headline)), view.title)
     return f"<{type(result).__name__}: {words.cut(said, 200)}>"
 
 

@@ -9,9 +9,9 @@ from lossgap.runs.run import Run
 from lossgap.strangers import short, visible
 
 WORDS = {
-    "different": "different: there is a gap beyond the noise",
-    "equivalent": "equivalent: no gap beyond the margin",
-    "inconclusive": "inconclusive: the noise is too large to say",
+    "different": "different, beyond chance",
+    "equivalent": "equivalent, no gap beyond the margin",
+    "inconclusive": "inconclusive, not beyond chance",
     "not-comparable": "not comparable",
 }
 
@@ -29,6 +29,19 @@ def inferred(run: Run) -> list[str]:
     return [
         f"inferred: {said[0] if len(said) == 1 else f'{len(said)} settings'} ({why})" for why, said in reasons.items()
     ]
+
+
+def reading(run: Run) -> list[str]:
+    """What was read, what was not understood, and what was concluded, one line each."""
+    said = [f"{run.iters.height:,} rows of iterations, {run.evals.height:,} evaluations"]
+    if run.not_understood.count:
+        at = ", ".join(map(str, run.not_understood.lines))
+        said.append(f"{run.not_understood.count:,} lines not understood (first ones: {at})")
+    if run.damaged_lines:
+        said.append(f"{run.damaged_lines:,} damaged lines left out")
+    if run.thinned:
+        said.append(f"{run.thinned.rows:,} iteration rows thinned to {run.thinned.kept:,} at reading")
+    return [*said, *inferred(run), *(sentence(note.text) for note in run.notes)]
 
 
 def chance(found: Comparison) -> str:

@@ -18,9 +18,10 @@ CHARTS.curves = (section, data, form) => {
   let view = null, stops = [];
 
   function state() {
-    const checked = name => form.querySelector(`input[name^="${name}-"]:checked`).value;
+    const checked = name => form.querySelector(`input[name^="${name}-"]:checked`)?.value;
     const shown = name => Boolean(form.elements[name] && form.elements[name].checked);
-    return { axis: checked("axis"), scale: checked("scale"), half: shown("half"), train: shown("train"), iters: shown("iters") };
+    const whole = checked("range") !== "late";
+    return { axis: checked("axis"), scale: checked("scale"), whole, train: shown("train"), iters: shown("iters") };
   }
 
   const draw = drawing(plot, data.themes, () => {
@@ -69,17 +70,22 @@ CHARTS.curves = (section, data, form) => {
 };
 
 // The rows that the specification reads, as `datasets` of chart.py makes them.
-function rows(data, { axis, scale, half, ...shown }) {
-  const from = half ? end(data, axis) / 2 : -Infinity;
-  const log = scale === "log", lines = [];
+function rows(data, { axis, scale, whole, ...shown }) {
+  const from = begin(data, axis, whole), log = scale === "log", lines = [];
   let least = Infinity;
   for (const line of data.lines) if (line.kind !== "rate") for (const y of line.y) if (y > 0 && y < least) least = y;
   for (const line of data.lines) {
     if (KINDS[line.kind] && !shown[line.kind]) continue;
+    let part = 0, before = null;
     line.x[axis].forEach((x, i) => {
-      const y = line.y[i], error = line.error ? line.error[i] : null;
+      const y = line.y[i], error = line.error ? line.error[i] : null, hole = line.breaks.includes(i);
+      if (hole) part += 1;
       if (x === null || y === null || x < from || (log && y <= 0 && line.kind !== "rate")) return;
-      const row = { run: line.run, kind: line.kind, x, y };
+      const row = { run: line.run, kind: line.kind, part, x, y };
+      if (hole && before && line.kind === "compared") {
+        for (const end of [before, row]) lines.push({ ...end, kind: "hole", part });
+      }
+      before = { ...row };
       if (error !== null) {
         row.low = log ? Math.max(y - error, least / 2) : y - error;
         row.high = y + error;
@@ -92,17 +98,18 @@ function rows(data, { axis, scale, half, ...shown }) {
   return { lines, marks };
 }
 
+// Where an axis begins: behind the first fall, or at its start.
+function begin(data, axis, whole) {
+  return whole || data.late[axis] === undefined ? -Infinity : data.late[axis];
+}
+
 function compared(data) {
   return data.lines.filter(line => line.kind === "compared");
 }
 
-function end(data, axis) {
-  return Math.max(...compared(data).flatMap(line => line.x[axis].filter(x => x !== null)));
-}
-
 // The places that can be read: wherever one of the runs has a point of the compared loss.
-function readings(data, { axis, half }) {
-  const from = half ? end(data, axis) / 2 : -Infinity;
+function readings(data, { axis, whole }) {
+  const from = begin(data, axis, whole);
   const found = compared(data).flatMap(line => line.x[axis].filter(x => x !== null && x >= from));
   return [...new Set(found)].sort((a, b) => a - b);
 }
