@@ -171,8 +171,8 @@ def test_any_one_arm_that_is_corrupted_on_the_disk_is_named(
 
 def test_a_wrong_formula_is_a_sum_that_is_not_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = gathered(tmp_path)
-    right = formulas.shapley
-    monkeypatch.setattr(formulas, "shapley", lambda game, names, name: right(game, names, name) * (1 + 1e-7))
+    right = formulas.total
+    monkeypatch.setattr(formulas, "total", lambda weights, game: right(weights, game) * (1 + 1e-7))
     with pytest.raises(TrainingError, match="fault of lossgap") as caught:
         check(divided(found), found, tmp_path)
     assert caught.value.slug == "sum-not-gap"

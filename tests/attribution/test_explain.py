@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lossgap.attribution import measure, pricing
@@ -19,8 +21,10 @@ from lossgap.attribution.explain import Executors, Prepared, prepare, sift
 from lossgap.attribution.explanation import Explanation
 from lossgap.attribution.gather import Ended, gather
 from lossgap.attribution.local import LocalExecutor, work
+from lossgap.attribution.prefix import prefix_folder
 from lossgap.attribution.speed import Speed, Workers, shape
 from lossgap.cli.main import main
+from lossgap.corpus import open_corpus
 from lossgap.errors import ConfigError
 from lossgap.options import ExplainOptions
 
@@ -151,11 +155,45 @@ def test_the_same_command_trains_nothing_again(here: Path, root: Path, explained
     assert (found.last, found.best) == (explained.last, explained.best)
 
 
-def test_a_longer_experiment_trains_only_what_is_new(here: Path, root: Path, explained: Explanation) -> None:
-    assert explained.design.kind == "permutations"
-    longer = prepared(here, root, budget="30runs")
-    assert longer.price.cached == explained.budget.spent_runs
-    assert longer.price.arms == 30
+def test_what_a_larger_budget_does_not_narrow_is_not_trained(here: Path, root: Path, explained: Explanation) -> None:
+    assert explained.design.kind == "factorial"
+    assert explained.design.repeated == 8
+    assert len({row.seed for row in explained.arms}) == len(explained.arms) == 24
+    larger = prepared(here, root, budget="30runs")
+    assert (larger.price.cached, larger.price.arms) == (24, 24)
+
+
+def test_a_smaller_corpus_is_another_arm_and_keeps_the_passes(here: Path, tmp_path: Path) -> None:
+    true, small = (prepared(here, tmp_path, scale=scale) for scale in ("1", "2"))
+    whole = open_corpus(str(here / "text.txt"))
+    assert small.experiment.scale.train_tokens == pytest.approx(len(whole.train) / 2, abs=1)
+    arm, other = small.arm_of(frozenset(), 1), true.arm_of(frozenset(), 1)
+    assert (arm.train_tokens, other.train_tokens) == (small.experiment.scale.train_tokens, 0)
+    assert replace(arm, train_tokens=0).key != arm.key
+    found = measure.run_arm(arm, tmp_path)
+    cut = open_corpus(str(prefix_folder(whole, arm.train_tokens, tmp_path)))
+    assert np.array_equal(cut.train, whole.train[: arm.train_tokens])
+    assert np.array_equal(cut.val, whole.val)
+    assert found.val_loss != measure.run_arm(replace(arm, train_tokens=0), tmp_path).val_loss
+
+
+def test_the_divisions_have_what_each_factor_does_in_either_recipe(explained: Explanation) -> None:
+    for division in (explained.last, explained.best):
+        assert [item.factor for item in division.end_effects] == [item.factor.name for item in division.contributions]
+        losses: dict[tuple[str, ...], list[float]] = {}
+        for row in explained.arms:
+            value = row.val_loss if division.at == "last" else row.best_val_loss
+            losses.setdefault(tuple(sorted(row.factors)), []).append(value)
+        mean = {arm: statistics.mean(values) for arm, values in losses.items()}
+        every = tuple(sorted(item.factor for item in division.end_effects))
+        for item in division.end_effects:
+            rest = tuple(name for name in every if name != item.factor)
+            assert item.in_control.value == pytest.approx(mean[item.factor,] - mean[()])
+            assert item.in_test.value == pytest.approx(mean[every] - mean[rest])
+            assert item.in_control.ci is not None
+            assert item.in_test.ci is not None
+        both = sum((item.in_control.value or 0) + (item.in_test.value or 0) for item in division.end_effects) / 2
+        assert division.higher_order.value == pytest.approx((division.common.value or 0) - both)
 
 
 def test_a_time_budget_becomes_runs_once(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +273,7 @@ def test_a_corrupted_arm_is_found(
 
 
 def test_a_budget_too_small_says_what_would_do(here: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="18 runs or more") as caught:
+    with pytest.raises(ConfigError, match="24 runs: give that much") as caught:
         prepared(here, tmp_path, budget="5runs")
     assert caught.value.slug == "small-budget"
 
@@ -248,7 +286,9 @@ def test_what_is_out_of_reach_offers_a_scale(here: Path, tmp_path: Path, monkeyp
 
 
 def test_what_is_out_of_reach_is_told_in_the_budgets_unit(here: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"18 runs, about [0-9.]+e\+\d+flops at this scale: give that") as caught:
+    with pytest.raises(
+        ConfigError, match=r"3 factors take about [0-9.]+e\+\d+flops at this scale: give that"
+    ) as caught:
         prepared(here, tmp_path, budget="50flops")
     assert "which fits" not in str(caught.value)
 

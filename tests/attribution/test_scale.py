@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.factor import factors
-from lossgap.attribution.scale import LEAST_CONTEXT, LEAST_HEAD, STEPS, made, parse, scaled
+from lossgap.attribution.scale import (
+    LEAST_CONTEXT,
+    LEAST_HEAD,
+    LEAST_WINDOWS,
+    STEPS,
+    made,
+    parse,
+    scaled,
+    with_corpus,
+)
 from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError
 from lossgap.presets import preset
@@ -57,6 +66,36 @@ def test_horizons_keep_their_part_of_the_training(config: TrainConfig, scale: Sc
         exact = getattr(config, name) * found.max_iters / max(config.max_iters, 1)
         # At least one iteration where there was one, and one more decay where it would end with the warm-up.
         assert abs(getattr(found, name) - exact) <= (2 if name == "lr_decay_iters" else 1)
+
+
+@given(configs(), configs(), SCALES, st.integers(1, 10**9))
+@settings(max_examples=200, deadline=None)
+def test_the_train_split_is_cut_as_the_tokens_are(
+    one: TrainConfig, other: TrainConfig, scale: Scale, train_tokens: int
+) -> None:
+    """The end that reads more passes over it as often as at the true scale, or less often where a window must fit."""
+    found = with_corpus(scale, one, other, train_tokens)
+    kept = found.train_tokens or train_tokens
+    assert 0 < kept <= train_tokens
+    assert found.rule.startswith(scale.rule)
+    if scale.true:
+        assert found == scale
+        return
+    longer = max(one, other, key=lambda end: end.tokens_per_iter * end.max_iters)
+    small = scaled(longer, scale)
+    window = LEAST_WINDOWS * (max(scaled(end, scale).block_size for end in (one, other)) + 1)
+    exact = train_tokens * small.tokens_per_iter * small.max_iters / max(longer.tokens_per_iter * longer.max_iters, 1)
+    assert kept == pytest.approx(min(train_tokens, max(exact, window)), abs=1.01)
+
+
+def test_another_trainers_corpus_is_not_cut_and_that_is_said() -> None:
+    ends = [TrainConfig.from_dict(preset(name)) for name in ("shakespeare_char_cpu", "shakespeare_char")]
+    ours = with_corpus(made(8, 2), ends[0], ends[1], 1_003_854)
+    assert 1_003_854 / ours.train_tokens == pytest.approx(8 * 2 * 2, rel=0.01)
+    assert "keeps the passes" in ours.rule
+    theirs = with_corpus(made(8, 2), ends[0], ends[1], None)
+    assert theirs.train_tokens == 0
+    assert "not cut" in theirs.rule
 
 
 @given(configs())
@@ -112,7 +151,7 @@ def test_scales_parse(text: str, expected: tuple[int, int]) -> None:
     assert found is not None
     assert (found.iterations, found.shape) == expected
     assert found.true == (expected == (1, 1))
-    assert found.true or ("sizes are of this scale" in found.rule and str(expected[0]) in found.rule)
+    assert found.true or ("signs are of this scale" in found.rule and str(expected[0]) in found.rule)
 
 
 def test_auto_is_for_the_budget_to_decide() -> None:

@@ -53,6 +53,8 @@ class Arm:
     """Format of the foreign trainer's log."""
     seed_arg: str = ""
     """The foreign trainer's seed flag with the placeholder {seed}; empty: our launcher seeds torch."""
+    train_tokens: int = 0
+    """Our trainer reads this many tokens of the train split, from its beginning; 0: all of them."""
     folder: str = ""
     """The working folder of a foreign trainer."""
     override_form: str = "--{key}={value}"

@@ -1,10 +1,11 @@
-"""From the results of arms to the division of a gap, checked against what the arms left on the disk.
+"""From the results of arms to the division of a gap, and whether the arms are still what they left on the disk.
 
 reported = not_reproduced + measurement + common,   common = contributions + screened_out
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lossgap.attribution import measure
 from lossgap.attribution.arm import ArmResult, arm_folder
 from lossgap.attribution.design import together
 from lossgap.attribution.effects import Effects, Floats, Mean, another, effects, mean, verdict
-from lossgap.attribution.explanation import At, Contribution, Division, Interaction, Quantity
+from lossgap.attribution.explanation import At, Contribution, Division, EndEffects, Interaction, Quantity
 from lossgap.attribution.factor import Factor
 from lossgap.attribution.gather import Gathered
 from lossgap.errors import TrainingError
@@ -49,15 +50,19 @@ def divide(
         at=at,
         reported=reported.gap,
         measurement=_quantity(mean(gains[1] - gains[0])),
-        common=_quantity(mean(found.gaps, intervals)),
+        common=_quantity(found.mean("gaps", intervals=intervals)),
         ends=(float(common[0].mean()), float(common[1].mean())),
         own_context=(float(gains[0].mean()), float(gains[1].mean())),
         contributions=_contributions(found, factors, margin, intervals),
         interactions=_interactions(found),
         not_reproduced=_not_reproduced(reported, own[1] - own[0], scaled),
-        screened_out=_quantity(mean(found.dropped))
+        screened_out=_quantity(found.mean("dropped"))
         if design.dropped
         else Quantity(value=0.0, why="nothing was dropped"),
+        end_effects=_end_effects(found),
+        higher_order=_quantity(found.mean("higher_order"))
+        if design.kind == "factorial" or len(found.factors) < 3
+        else Quantity(value=None, why="it takes every factor switched alone and last, which orders do not have"),
     )
 
 
@@ -67,14 +72,15 @@ def _contributions(
     made = []
     for place, name in enumerate(found.factors):
         values: Floats = found.contributions[:, place]
-        of_factor = mean(values, intervals)
+        of_factor = found.mean("contributions", place, intervals)
         made.append(
             Contribution(
                 factor=factors[name],
                 value=of_factor.value,
                 ci=of_factor.ci,
                 verdict=verdict(of_factor, margin),
-                per_seed=tuple(values.tolist()),
+                per_seed=() if found.errors else tuple(values.tolist()),
+                error=of_factor.error,
                 why=of_factor.why,
             )
         )
@@ -84,9 +90,19 @@ def _contributions(
 def _interactions(found: Effects) -> tuple[Interaction, ...]:
     made = []
     for place, pair in enumerate(found.pairs):
-        of_pair = mean(found.interactions[:, place], len(found.pairs))
+        of_pair = found.mean("interactions", place, len(found.pairs))
         made.append(Interaction(factors=pair, value=of_pair.value, ci=of_pair.ci, why=of_pair.why))
     return tuple(sorted(made, key=lambda item: -abs(item.value)))
+
+
+def _end_effects(found: Effects) -> tuple[EndEffects, ...]:
+    made, intervals = [], 2 * len(found.factors)
+    order = np.argsort(-np.abs(found.contributions.mean(axis=0)), kind="stable")
+    for place in order.tolist():
+        ends = (found.mean(part, place, intervals) for part in ("in_control", "in_test"))
+        in_control, in_test = map(_quantity, ends)
+        made.append(EndEffects(factor=found.factors[place], in_control=in_control, in_test=in_test))
+    return tuple(made)
 
 
 def _not_reproduced(reported: Reported, own_gaps: Floats, scaled: bool) -> Quantity:
@@ -106,7 +122,7 @@ def _not_reproduced(reported: Reported, own_gaps: Floats, scaled: bool) -> Quant
 
 
 def _quantity(found: Mean) -> Quantity:
-    return Quantity(value=found.value, ci=found.ci, why=found.why)
+    return Quantity(value=None if math.isnan(found.value) else found.value, ci=found.ci, why=found.why)
 
 
 def _loss(result: ArmResult, at: At) -> float:
@@ -118,10 +134,10 @@ def _own(result: ArmResult, at: At) -> float:
 
 
 def check(division: Division, gathered: Gathered, root: Path) -> None:
-    """The parts against the gap, each from its own source.
+    """Every arm against what it left on the disk under its digest, and the sum of the parts against the ends there.
 
-    The contributions come from the results in memory; the gap is taken anew from what the end arms left on the disk,
-    under their digests, and every other arm is compared with its own. Raises TrainingError `sum-not-gap`, naming the
+    The sum is the gap by construction: what this finds is files that changed and faults of the program, and it says
+    nothing of whether a contribution is right. Raises TrainingError `sum-not-gap`, naming the
     arm or the difference.
     """
     kept: dict[str, ArmResult] = {}

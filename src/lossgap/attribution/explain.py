@@ -10,7 +10,7 @@ The same command later is the same experiment, and goes on where it was stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lossgap.attribution import allowance as budgets
@@ -19,7 +19,7 @@ from lossgap.attribution import scale as scales
 from lossgap.attribution.arm import Arm
 from lossgap.attribution.design import Design, Switched
 from lossgap.attribution.divide import Reported, check, divide
-from lossgap.attribution.effects import effects, mean
+from lossgap.attribution.effects import all_marginals, effects
 from lossgap.attribution.ends import Ends, ends
 from lossgap.attribution.executor import Executor
 from lossgap.attribution.explanation import (
@@ -101,8 +101,9 @@ class Prepared:
     def _confirmation(self, screened: Gathered, kept: Sequence[str], dropped: Sequence[str]) -> Design:
         """With seeds that screening has not seen: else its luck would be counted twice."""
         first = max((*screened.design.seeds, *screened.replaced)) + 1
-        left = self.experiment.runs - screened.design.runs
-        return designs.design(kept, left, first, dropped=dropped)
+        cost = self.experiment.cost
+        spent = sum(cost(arm) for seed in screened.design.seeds for arm in screened.design.arms(seed))
+        return designs.design(kept, self.experiment.allowed - spent, first, dropped=dropped, cost=cost)
 
     def _explanation(self, screened: Gathered | None, gathered: Gathered, dropped: Sequence[str]) -> Explanation:
         by_name = {item.name: item for item in self.plan.factors}
@@ -123,6 +124,7 @@ class Prepared:
                 kind=gathered.design.kind,
                 seeds=gathered.design.seeds,
                 arms_per_seed=gathered.design.arms_per_seed,
+                repeated=gathered.design.repeated,
                 screening_seeds=screened.design.seeds if screened else (),
                 replaced_seeds=tuple(seed for item in stages for seed in item.replaced),
             ),
@@ -208,9 +210,12 @@ def prepare(
         | {"runner": [*runner.command, runner.reader, str(runner.folder)] if runner else []},
     )
     experiment = pricing.choose(wanted)
+    length = len(pair.corpus.train) if pair.corpus and runner is None else None
+    scale = scales.with_corpus(experiment.scale, pair.control, pair.test, length)
+    experiment = replace(experiment, scale=scale)
 
     def arm_of(switched: Switched, seed: int) -> Arm:
-        return trainer.arm(experiment.plan, switched, seed, experiment.speed.workers.threads)
+        return trainer.arm(experiment.plan, switched, seed, experiment.speed.workers.threads, scale.train_tokens)
 
     notes = [*pair.notes, *([trainer.why_one_seed] if trainer.why_one_seed else [])]
     lost = [name for name in plan_at(Scale()).names if name not in experiment.plan.names]
@@ -273,13 +278,20 @@ def _check(plan: FactorPlan, regroup: Mapping[str, Sequence[str]]) -> None:
 
 
 def sift(screened: Gathered, margin: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(kept, dropped): dropped is what screening found to be within the margin, at last and at best."""
+    """(kept, dropped): dropped is what screening found to do nothing beyond the margin, at last and at best.
+
+    A contribution whose interval lies within the margin is not enough: a factor that harms here and helps there has a
+    mean of 0. Every marginal that was measured, the mean over the seeds that have it, must lie within the margin, too.
+    """
     dropped = set(screened.design.factors)
     for at in ALIGNMENTS:
-        found = effects(screened.design, screened.games(at))
+        games = screened.games(at)
+        found = effects(screened.design, games)
         for place, name in enumerate(found.factors):
-            interval = mean(found.contributions[:, place], designs.together(len(found.factors))).ci
+            interval = found.mean("contributions", place, designs.together(len(found.factors))).ci
             if interval is None or not (-margin <= interval[0] and interval[1] <= margin):
+                dropped.discard(name)
+            if any(abs(value) > margin for value in all_marginals(games, name).values()):
                 dropped.discard(name)
     names = screened.design.factors
     return tuple(name for name in names if name not in dropped), tuple(name for name in names if name in dropped)
@@ -305,12 +317,12 @@ def rows(gathered: Gathered, *, screening: bool) -> Iterator[ArmRow]:
     """Every arm of the complete seeds, as it ran."""
     for seed in gathered.design.seeds:
         for switched in gathered.design.arms(seed):
-            found = gathered.result(seed, switched)
+            found, arm = gathered.result(seed, switched), gathered.arms[seed, switched]
             yield ArmRow(
                 factors=tuple(
                     name for name in (*gathered.design.factors, *gathered.design.dropped) if name in switched
                 ),
-                seed=seed,
+                seed=arm.seed,
                 stage="screening" if screening else "confirmation",
                 val_loss=found.val_loss,
                 best_val_loss=found.best_val_loss,

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lossgap.attribution.design import LEAST_SEEDS, least_orders
 from lossgap.attribution.factor import Factor, NotSwitched
 from lossgap.attribution.settle import seeds_needed
 from lossgap.comparison.comparison import NextStep
@@ -38,6 +39,9 @@ class Contribution:
     """95%, simultaneous over the factors."""
     verdict: Word
     per_seed: tuple[float, ...]
+    """Empty where every arm has a seed of its own."""
+    error: float | None = None
+    """Standard error, nats per token; None where there is no interval."""
     why: str = ""
     """Why there is no interval; empty if there is one."""
 
@@ -50,6 +54,20 @@ class Interaction:
     value: float
     ci: Interval | None
     why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndEffects:
+    """What switching one factor does in either recipe, all else being that recipe's: no mean over mixtures.
+
+    The 95% intervals are simultaneous over both ends of all factors.
+    """
+
+    factor: str
+    in_control: Quantity
+    """The control with this factor of the test, minus the control."""
+    in_test: Quantity
+    """The test, minus the test with this factor of the control."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +96,11 @@ class Division:
     """Empty where the design tells none (permutations)."""
     not_reproduced: Quantity
     screened_out: Quantity
+    end_effects: tuple[EndEffects, ...] = ()
+    """In the order of `contributions`."""
+    higher_order: Quantity = Quantity(value=None, why="not measured")
+    """Gap of the factors divided minus the sum of the means of both end effects: 0 unless three factors or more
+    interact. The sum of the contributions is the gap by construction; this can turn out to be anything."""
 
     @property
     def remainder(self) -> float:
@@ -122,8 +145,10 @@ class Scale:
     """The iterations and horizons of both ends were divided by this."""
     shape: int = 1
     """Channels, context and batch were divided by this."""
+    train_tokens: int = 0
+    """The train split was cut to this many tokens, from its beginning; 0: it is whole."""
     rule: str = "the true scale"
-    """One sentence: what was divided, and what the numbers can and cannot tell."""
+    """One sentence: what was divided, and what the numbers are of."""
 
     @property
     def true(self) -> bool:
@@ -152,7 +177,11 @@ class DesignSummary:
 
     kind: Literal["factorial", "permutations"]
     seeds: tuple[int | None, ...]
+    """Rounds, where every arm has a seed of its own."""
     arms_per_seed: int
+    """Of the first round, where every arm has a seed of its own."""
+    repeated: int = 0
+    """Arms that the later rounds train again, where every arm has a seed of its own; 0 if arms share their seeds."""
     screening_seeds: tuple[int, ...] = ()
     replaced_seeds: tuple[int, ...] = ()
 
@@ -204,12 +233,22 @@ class Explanation(Shown):
             for item in division.contributions:
                 if item.verdict != "inconclusive":
                     continue
-                seeds, factors = len(self.design.seeds), len(division.contributions)
-                needed = seeds_needed(item.value, item.ci, self.margin, seeds, factors)
+                factors = len(division.contributions)
+                needed = self._needed(item, factors)
                 before = found.get(item.factor.name, 0)
                 found[item.factor.name] = None if needed is None or before is None else max(needed, before)
         ordered = sorted(found.items(), key=lambda item: math.inf if item[1] is None else item[1])
         return tuple(OpenFactor(name=name, seeds=needed) for name, needed in ordered)
+
+    def _needed(self, item: Contribution, factors: int) -> int | None:
+        """Seeds, of all arms where there are all."""
+        design, spread = self.design, None
+        least = least_orders(factors) if design.kind == "permutations" else LEAST_SEEDS
+        if item.error is not None:
+            later = len(design.seeds) - 1
+            runs = 1 + later * design.repeated / design.arms_per_seed if design.repeated else len(design.seeds)
+            spread = item.error * math.sqrt(runs)
+        return seeds_needed(item.value, item.ci, self.margin, len(design.seeds), factors, spread, least)
 
     @property
     def next(self) -> tuple[NextStep, ...]:

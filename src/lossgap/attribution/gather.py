@@ -11,12 +11,12 @@ one seed after the other and never gives a result ends the experiment early, bef
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lossgap.attribution import measure
 from lossgap.attribution.arm import Arm, ArmResult
-from lossgap.attribution.design import LEAST_SEEDS, Design, Switched
+from lossgap.attribution.design import LEAST_SEEDS, Design, Switched, all_arms
 from lossgap.attribution.effects import Game
 from lossgap.attribution.executor import Done, Executor
 from lossgap.attribution.explanation import At, FailedArm
@@ -78,9 +78,7 @@ def _loss(result: ArmResult, at: At) -> float:
 
 def _sorted(design: Design) -> Design:
     """By seed: the order in which failed seeds were replaced depends on the clock, and must not reach a digit."""
-    places = sorted(range(len(design.seeds)), key=design.seeds.__getitem__)
-    orders = tuple(design.orders[place] for place in places) if design.orders else ()
-    return replace(design, seeds=tuple(design.seeds[place] for place in places), orders=orders)
+    return design.part(sorted(range(len(design.seeds)), key=design.seeds.__getitem__))
 
 
 def gather(
@@ -141,7 +139,8 @@ class _Gathering:
 
     def _take(self, seed: int) -> None:
         for switched in self.design.arms(seed):
-            arm = self.arms[seed, switched] = self.arm_of(switched, seed)
+            training_seed = self.design.training_seed(seed, switched)
+            arm = self.arms[seed, switched] = self.arm_of(switched, training_seed)
             if arm.key in self.results:
                 continue
             known = measure.stored(arm.key, self.root)
@@ -244,7 +243,12 @@ class _Gathering:
         for (seed, switched), arm in self.arms.items():
             if arm.key == done.arm.key and seed in self.design.seeds:
                 self.failed.append(
-                    FailedArm(factors=tuple(sorted(switched)), seed=seed, failure=str(done.failure), why=done.why)
+                    FailedArm(
+                        factors=tuple(sorted(switched)),
+                        seed=self.design.training_seed(seed, switched),
+                        failure=str(done.failure),
+                        why=done.why,
+                    )
                 )
                 yield seed
 
@@ -282,8 +286,9 @@ class _Gathering:
             for place, seed in enumerate(self.design.seeds)
             if all(self.arms[seed, switched].key in self.results for switched in self.design.arms(seed))
         ]
-        orders = tuple(self.design.orders[place] for place in whole) if self.design.orders else ()
-        self.design = replace(self.design, seeds=tuple(self.design.seeds[place] for place in whole), orders=orders)
+        every = set(all_arms(self.design.factors, self.design.dropped)) if self.design.single else set()
+        some = {arm for place in whole for arm in self.design.arms(self.design.seeds[place])}
+        self.design = self.design.part(whole if every <= some else [])  # later rounds have a part of the arms
 
     def _tell(self, seconds: float, what: str) -> None:
         total = len({arm.key for (seed, _), arm in self.arms.items() if seed in self.design.seeds})

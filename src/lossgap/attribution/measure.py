@@ -22,6 +22,7 @@ from pathlib import Path
 from lossgap.arguments import Given
 from lossgap.attribution.arm import Arm, ArmFailed, ArmResult, Measurement, arm_folder
 from lossgap.attribution.code_digest import code_digest
+from lossgap.attribution.prefix import prefix_folder
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import CheckpointError, LossgapWarning, RunFolderError, TrainingError
@@ -40,7 +41,7 @@ CODE = (
     "gpt.py", "random.py", "dropout.py", "corpus/windows.py", "corpus/dataset.py", "training/train.py",
     "training/loop.py", "training/update.py", "training/draws.py", "training/batches.py", "training/optimizer.py",
     "schedule.py", "training/numerics.py", "evaluation/splits.py", "evaluation/losses.py",
-    "evaluation/same_targets.py", "attribution/measure.py",
+    "evaluation/same_targets.py", "attribution/measure.py", "attribution/prefix.py",
 )  # fmt: skip
 """The files on which an arm's losses depend."""
 
@@ -57,15 +58,31 @@ def code_hash() -> str:
 
 
 def our_arm(
-    config: Mapping[str, object], seed: int, measurement: Measurement, corpus: Corpus, device: str, threads: int
+    config: Mapping[str, object],
+    seed: int,
+    measurement: Measurement,
+    corpus: Corpus,
+    device: str,
+    threads: int,
+    train_tokens: int = 0,
 ) -> Arm:
-    """The arm that trains `config` with our trainer, on this device; only settings that change the training count."""
+    """The arm that trains `config` with our trainer, on this device; only settings that change the training count.
+
+    It trains on the first `train_tokens` tokens of train; 0: on all of them.
+    """
     meaning = {name for name, item in settings_of(TrainConfig).items() if item.meaning}
     values = {name: value for name, value in config.items() if name in meaning and name not in ("seed", "eval_only")}
     repetition = config.get("seed")
     shift = repetition - TrainConfig.seed if isinstance(repetition, int) else 0
     values |= {"device": device, "threads": threads, "rng": "counter", "init_from": "scratch"}
-    return Arm(config=values, seed=seed + shift, measurement=measurement, corpus=corpus.tokens_sha256, code=code_hash())
+    return Arm(
+        config=values,
+        seed=seed + shift,
+        measurement=measurement,
+        corpus=corpus.tokens_sha256,
+        code=code_hash(),
+        train_tokens=train_tokens,
+    )
 
 
 def run_arm(arm: Arm, root: Path) -> ArmResult:
@@ -105,12 +122,12 @@ def _run(arm: Arm, root: Path) -> ArmResult:
     corpus = _corpus(arm)
     folder = arm_folder(arm.key, root)
     try:
-        result = _measured(arm, folder, _train(arm, folder), corpus, start)
+        result = _measured(arm, folder, _train(arm, folder, corpus, root), corpus, start)
     except (CheckpointError, RunFolderError) as error:
         if error.slug == "run-folder-in-use":
             raise
         shutil.rmtree(folder, ignore_errors=True)  # damaged: it costs the time, not the experiment
-        result = _measured(arm, folder, _train(arm, folder), corpus, start)
+        result = _measured(arm, folder, _train(arm, folder, corpus, root), corpus, start)
     keep(result, root)
     for path in folder.glob("ckpt*.pt"):  # only now: until the result stands, they are what an arm goes on from
         path.unlink()
@@ -200,12 +217,14 @@ def training_settings(arm: Arm, folder: Path) -> dict[str, object]:
     return {**dataclasses.asdict(config), **measured}
 
 
-def _train(arm: Arm, folder: Path) -> Run:
+def _train(arm: Arm, folder: Path, corpus: Corpus, root: Path) -> Run:
     from lossgap.kernels.check import certify
     from lossgap.training.progress import Silence
     from lossgap.training.train import train_given
 
     settings = training_settings(arm, folder)
+    if arm.train_tokens:
+        settings["dataset"] = str(prefix_folder(corpus, arm.train_tokens, root))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LossgapWarning)
         try:

@@ -33,6 +33,8 @@ class Price(Shown):
     seeds: int
     """Of the confirmation."""
     arms_per_seed: int
+    repeated: int = 0
+    """Arms that are trained again where every arm has a seed of its own; see `DesignSummary`."""
     arms: int
     """In all, screening included."""
     cached: int

@@ -1,8 +1,8 @@
 """From a budget to a number of runs, at a scale: decided once, stored, and the same ever after.
 
-A budget in runs is what it says. One in FLOPs is divided by the mean FLOPs of the arms. One in time is divided by the
-mean seconds of the arms on this machine, which are measured; so that a command that is repeated is the same experiment,
-the answer is stored with the two configs and what was asked.
+A budget in runs is what it says. In one of FLOPs or of time every arm counts with its own: its FLOPs, or its seconds on
+this machine, which are measured. So that a command that is repeated is the same experiment, what was measured is stored
+with the two configs and what was asked.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, combinations
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 from lossgap.attribution import scale as scales
 from lossgap.attribution.allowance import Allowance
 from lossgap.attribution.arm import Measurement
-from lossgap.attribution.design import LEAST_SEEDS, Design, Switched, arms_per_seed, design
+from lossgap.attribution.design import Cost, Design, Switched, design, least_cost, one_order_cost, one_run
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.factor import FactorPlan
 from lossgap.attribution.speed import Speed, Workers, flops, shape
@@ -30,7 +31,7 @@ MOST_ENUMERATED = 10
 """Up to 2^10 arms are looked at one by one; of more factors, each alone and each left out."""
 MOST_BYTES = 1 << 20
 SCREENING = 1 / 3
-"""Part of the runs that screening takes, at least 3 seeds."""
+"""Part of the budget that screening takes, at least what gives intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +41,21 @@ class Experiment:
     plan: FactorPlan
     scale: Scale
     runs: int
+    """Arms of average cost that the budget allows."""
+    allowed: float
+    """The budget, in the unit of `cost`."""
+    cost: Cost
     screening: Design | None
     design: Design | None
     """None where screening decides the factors."""
     speed: Speed
 
     def arms(self) -> Iterator[tuple[int, Switched]]:
-        """Every (seed, switched) that is known before the start."""
+        """Every (training seed, switched) that is known before the start."""
         for part in (self.screening, self.design):
             if part is not None:
-                yield from ((seed, switched) for seed in part.seeds for switched in part.arms(seed))
+                for seed in part.seeds:
+                    yield from ((part.training_seed(seed, switched), switched) for switched in part.arms(seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,45 +95,65 @@ class Pricing:
     def _at(self, scale: Scale) -> Experiment:
         plan = self.plan_at(scale)
         speed = self._speed(plan)
-        runs = self._runs(plan, speed)
-        least = LEAST_SEEDS * arms_per_seed("permutations", len(plan.names))
-        if runs < least and self.allowance.unit != "runs":
+        cost = self._cost(plan, speed)
+        least = self._least(plan.names, cost)
+        if self._allowed(speed) < least and self.allowance.unit != "runs":
             raise self._out_of_reach(plan, speed, least)
-        return self._experiment(plan, scale, runs, speed)
+        return self._experiment(plan, scale, self._runs(plan, speed), speed)
 
     def _fitting(self) -> Experiment:
-        """The first of `scales.STEPS` that gives 3 seeds; FLOPs pick the candidates, measuring decides."""
+        """The first of `scales.STEPS` that gives intervals; FLOPs pick the candidates, measuring decides."""
         reached = self._rate()
         for step in scales.STEPS:
             scale = scales.made(*step)
             plan = self.plan_at(scale)
-            least = LEAST_SEEDS * arms_per_seed("permutations", len(plan.names))
-            if reached is not None and self._by_flops(plan, reached) < least:
+            by_flops = self._flops(plan)
+            if reached is not None and self.allowance.amount * reached < self._least(plan.names, by_flops):
                 continue
             speed = self._speed(plan)
-            runs = self._runs(plan, speed)
-            if runs >= least:
-                return self._experiment(plan, scale, runs, speed)
+            if self._allowed(speed) >= self._least(plan.names, self._cost(plan, speed)):
+                return self._experiment(plan, scale, self._runs(plan, speed), speed)
         raise ConfigError(
             "small-budget",
             f"--budget={self.allowance.text}: even at the smallest scale, {step[0]}:{step[1]}, it is less than "
-            f"{LEAST_SEEDS} seeds: give more, or fewer factors (--factor NAME=A,B)",
+            f"intervals take: give more, or fewer factors (--factor NAME=A,B)",
         )
 
     def _experiment(self, plan: FactorPlan, scale: Scale, runs: int, speed: Speed) -> Experiment:
-        screening, main = designs(plan.names, runs, self.seed, self.screen and not self.one_seed)
-        if main is not None and self.one_seed:
-            main = _first_seeds(main, 1)
-        if main is not None and self.allowance.unit == "seconds":
-            main = self._within(main, plan, speed)
-        return Experiment(plan=plan, scale=scale, runs=runs, screening=screening, design=main, speed=speed)
+        allowed, cost = self._allowed(speed), self._cost(plan, speed)
+        screen = self.screen and not self.one_seed
+        screening, main = designs(plan.names, allowed, cost, self.seed, screen, one_seed=self.one_seed)
+        return Experiment(
+            plan=plan,
+            scale=scale,
+            runs=runs,
+            allowed=allowed,
+            cost=cost,
+            screening=screening,
+            design=main,
+            speed=speed,
+        )
 
-    def _within(self, main: Design, plan: FactorPlan, speed: Speed) -> Design:
-        """The design with as many of its seeds as its own arms allow: an order has the dear ends more often."""
-        allowed = self.allowance.amount * speed.workers.at_once
-        costs = [self.seconds([plan.settings(arm) for arm in main.arms(seed)], plan, speed) for seed in main.seeds]
-        fitting = sum(1 for total in accumulate(costs) if total <= allowed)
-        return _first_seeds(main, max(fitting, LEAST_SEEDS))
+    def _allowed(self, speed: Speed) -> float:
+        """The budget in the unit of `_cost`."""
+        return self.allowance.amount * (speed.workers.at_once if self.allowance.unit == "seconds" else 1)
+
+    def _cost(self, plan: FactorPlan, speed: Speed) -> Cost:
+        """What an arm takes of the budget."""
+        if self.allowance.unit == "runs":
+            return one_run
+        if self.allowance.unit == "flops":
+            return self._flops(plan)
+        return cache(lambda switched: self.seconds([plan.settings(switched)], plan, speed))
+
+    def _flops(self, plan: FactorPlan) -> Cost:
+        return cache(lambda switched: flops(plan.settings(switched), self.vocab_size))
+
+    def _least(self, names: Sequence[str], cost: Cost) -> float:
+        """What intervals take at least; one seed, where the trainer offers no other."""
+        if self.one_seed:
+            return one_order_cost(names, cost, self.seed)
+        return least_cost(names, cost)
 
     def _speed(self, plan: FactorPlan) -> Speed:
         return self.timer([plan.settings(switched) for switched in some_arms(plan.names)])
@@ -157,22 +183,14 @@ class Pricing:
         per_iter = flops({**config, "max_iters": 0}, self.vocab_size)
         return speed.workers.at_once * per_iter / speed.seconds[shape(config)]
 
-    def _by_flops(self, plan: FactorPlan, rate: float) -> float:
-        """Runs that the budget gives at this FLOP/s."""
-        arms = [flops(plan.settings(switched), self.vocab_size) for switched in some_arms(plan.names)]
-        return self.allowance.amount * rate * len(arms) / sum(arms)
-
-    def _out_of_reach(self, plan: FactorPlan, speed: Speed, least: int) -> ConfigError:
-        arms = [plan.settings(switched) for switched in some_arms(plan.names)]
+    def _out_of_reach(self, plan: FactorPlan, speed: Speed, least: float) -> ConfigError:
         if self.allowance.unit == "flops":
-            mean = sum(flops(config, self.vocab_size) for config in arms) / len(arms)
-            price = f"{least * mean:.2g}flops"
+            price = f"{least:.2g}flops"
         else:
-            mean = self.seconds(arms, plan, speed) / len(arms)
-            price = f"{least * mean / speed.workers.at_once / 3600:,.2g} hours on this machine"
+            price = f"{least / speed.workers.at_once / 3600:,.2g} hours on this machine"
         return ConfigError(
             "out-of-reach",
-            f"--budget={self.allowance.text}: {LEAST_SEEDS} seeds of {len(plan.names)} factors are {least} runs, about "
+            f"--budget={self.allowance.text}: intervals for {len(plan.names)} factors take about "
             f"{price} at this scale: give that much, fewer factors (--factor NAME=A,B), or a scaled-down experiment of "
             "both recipes: --scale=auto",
         )
@@ -230,26 +248,25 @@ class Pricing:
         return scales.made(iterations, divisor), runs, speed
 
 
-def _first_seeds(main: Design, count: int) -> Design:
-    return replace(main, seeds=main.seeds[:count], orders=main.orders[:count])
-
-
-def designs(names: Sequence[str], runs: int, seed: int, screen: bool) -> tuple[Design | None, Design | None]:
+def designs(
+    names: Sequence[str], allowed: float, cost: Cost, seed: int, screen: bool, *, one_seed: bool = False
+) -> tuple[Design | None, Design | None]:
     """(screening, confirmation): with screening the second is decided by the first.
 
     Raises ConfigError `small-budget`.
     """
     if not screen:
-        return None, design(names, runs, seed)
-    least = LEAST_SEEDS * arms_per_seed("permutations", len(names))
-    first = max(least, int(SCREENING * runs))  # the least, where the budget is no more than twice that
-    if runs < 2 * least:
+        main = design(names, allowed, seed, cost=cost, single=not one_seed)
+        return None, main.part(range(1)) if one_seed else main
+    least = least_cost(names, cost)
+    first = max(least, SCREENING * allowed)  # the least, where the budget is no more than three times that
+    if allowed < 2 * least:
         raise ConfigError(
             "small-budget",
-            f"screening takes {least} runs, and the confirmation as many if it drops nothing; the budget allows "
-            f"{runs}: give more, or leave out --screen",
+            f"screening takes what intervals take at least, and the confirmation as much if it drops nothing: "
+            f"{2 * least / max(allowed, 1e-300):.3g} times the budget; give that much, or leave out --screen",
         )
-    return design(names, first, seed, kind="permutations"), None
+    return design(names, first, seed, cost=cost), None
 
 
 def measured(plan: FactorPlan) -> Measurement:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from lossgap.attribution import measure
 from lossgap.attribution.arm import Arm
-from lossgap.attribution.design import LEAST_SEEDS, Switched, arms_per_seed, relative_width
+from lossgap.attribution.design import NO_INTERVAL, ORDER_SPREAD, Switched, least_cost, width
 from lossgap.attribution.effects import RESOLUTION
 from lossgap.attribution.explanation import Scale
 from lossgap.attribution.price import Price, ShapeTiming
@@ -46,6 +47,7 @@ def quote(
         factors=plan.names,
         seeds=len(main.seeds),
         arms_per_seed=main.arms_per_seed,
+        repeated=main.repeated,
         arms=main.runs + open_runs,
         cached=cached,
         seconds=work / speed.workers.at_once,
@@ -84,8 +86,9 @@ def _resolvable(experiment: Experiment, comparison: Comparison) -> tuple[float |
     """Half width that the measured spread over seeds lets expect, as if the arms of a seed had nothing in common."""
     main = experiment.design or experiment.screening
     assert main is not None
-    if len(main.seeds) < LEAST_SEEDS:
-        return None, f"{len(main.seeds)} seeds give no interval; it takes {LEAST_SEEDS}"
+    expected = width(main)
+    if expected >= NO_INTERVAL:
+        return None, f"{len(main.seeds)} seed{'s' * (len(main.seeds) != 1)} of this design give no interval"
     if not experiment.scale.true:
         return None, "no spread over seeds is known of recipes at this scale; the result will tell it"
     found = [seed_spread(facts) for facts in (comparison.control, comparison.test)]
@@ -93,13 +96,20 @@ def _resolvable(experiment: Experiment, comparison: Comparison) -> tuple[float |
     if not known:
         return None, "no spread over seeds is known of these recipes; the result will tell it"
     widest = max(known, key=lambda item: item.sd)
-    width = max(relative_width(main.kind, len(main.factors), len(main.seeds)) * widest.sd, RESOLUTION)
+    half = max(expected * widest.sd, RESOLUTION)
     only = "" if len(known) == len(found) else " (of one of the two recipes; the other's is not known)"
-    return width, f"from {widest.how}{only}; arms of one seed share their draws, which can make it smaller"
+    if main.single:
+        return half, f"from {widest.how}{only}"
+    if main.kind == "permutations":
+        return (
+            half,
+            f"from {widest.how}{only}, and over orders {ORDER_SPREAD:g} times it, a cautious choice",
+        )
+    return half, f"from {widest.how}{only}; arms of one seed share their draws, which can make it smaller"
 
 
 def _true_seconds(experiment: Experiment, pricing: Pricing) -> float | None:
-    """The least number of arms at the true scale, at the FLOP/s of the fastest shape measured here."""
+    """The cheapest design that gives intervals, at the true scale and the FLOP/s of the fastest shape measured here."""
     speed, vocab = experiment.speed, pricing.vocab_size
     if experiment.scale.true or not speed.seconds:
         return None
@@ -108,6 +118,5 @@ def _true_seconds(experiment: Experiment, pricing: Pricing) -> float | None:
         config = experiment.plan.settings(switched)
         rate = max(rate, flops({**config, "max_iters": 0}, vocab) / speed.seconds[shape(config)])
     true = pricing.plan_at(Scale())
-    arms = [flops(true.settings(switched), vocab) for switched in some_arms(true.names)]
-    least = LEAST_SEEDS * arms_per_seed("permutations", len(true.names))
-    return least * sum(arms) / len(arms) / rate / speed.workers.at_once
+    least = least_cost(true.names, cache(lambda switched: flops(true.settings(switched), vocab)))
+    return least / rate / speed.workers.at_once

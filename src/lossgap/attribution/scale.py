@@ -1,13 +1,16 @@
 """Smaller experiments of the same two recipes, for machines on which the true ones are out of reach.
 
 Both ends are divided alike, so that their ratios stay: iterations and horizons by one number; channels, context and
-sequences by another, heads and layers left as they are.
+sequences by another, heads and layers left as they are. The train split is cut with the tokens, so that each end
+passes over it as often as at the true scale: passes decide whether a model overfits. Val stays whole, as it is what
+every arm is measured on.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 from lossgap.attribution.explanation import Scale
 from lossgap.config import TrainConfig
@@ -18,6 +21,10 @@ STEPS = ((1, 1), (2, 1), (4, 1), (4, 2), (8, 2), (16, 2), (8, 4), (16, 4), (32, 
 """(iterations, shape) divisors, from the true scale down: `--scale=auto` takes the first that fits the budget."""
 LEAST_HEAD = 4
 LEAST_CONTEXT = 8
+LEAST_WINDOWS = 4
+"""Of the longer context, that a train split keeps."""
+CLAIM = "numbers, order and signs are of this scale, and may differ at the true one"
+FEWER = "are fewer than at the true scale, and overfitting may be missed"
 _FORM = re.compile(r"([1-9][0-9]{0,5})(?::([1-9][0-9]{0,5}))?")
 
 
@@ -51,9 +58,39 @@ def made(iterations: int, shape: int) -> Scale:
         return Scale()
     rule = (
         f"both ends divided alike: iterations and horizons by {iterations}, channels, context and batch by {shape}; "
-        "which factors matter, their order and signs are evidence about the true runs, the sizes are of this scale"
+        f"{CLAIM}"
     )
     return Scale(iterations=iterations, shape=shape, rule=rule)
+
+
+def with_corpus(scale: Scale, control: TrainConfig, test: TrainConfig, train_tokens: int | None) -> Scale:
+    """The scale with the length of its train split: cut as the tokens are of the end that reads more of them.
+
+    `control` and `test` are at the true scale; `train_tokens` is the length of the whole split, None where somebody
+    else's trainer has it, which then is not cut. At least `LEAST_WINDOWS` windows of the longer scaled context stay.
+    """
+    if scale.true:
+        return scale
+    if train_tokens is None:
+        return replace(
+            scale, rule=f"{scale.rule}; the corpus is the trainer's and was not cut, so that passes over it {FEWER}"
+        )
+    longer = max((control, test), key=_tokens)
+    kept = math.ceil(train_tokens * min(1.0, _tokens(scaled(longer, scale)) / max(_tokens(longer), 1)))
+    least = LEAST_WINDOWS * (max(scaled(end, scale).block_size for end in (control, test)) + 1)
+    cut = min(train_tokens, max(kept, least))
+    rule = f"{scale.rule}; the train split cut to its first {cut:,} of {train_tokens:,} tokens, which keeps the passes"
+    if cut > kept:
+        rule = (
+            f"{scale.rule}; the train split cut to its first {cut:,} of {train_tokens:,} tokens and no further, so "
+            f"that passes {FEWER}"
+        )
+    return replace(scale, rule=rule, train_tokens=0 if cut == train_tokens else cut)
+
+
+def _tokens(config: TrainConfig) -> int:
+    """Tokens that a training reads."""
+    return config.tokens_per_iter * config.max_iters
 
 
 def parse(text: str) -> Scale | None:

@@ -8,7 +8,15 @@ from lossgap.attribution.design import LEAST_SEEDS, MOST_SEEDS, quantile, togeth
 from lossgap.attribution.effects import RESOLUTION
 
 
-def seeds_needed(value: float, ci: tuple[float, float] | None, margin: float, seeds: int, factors: int) -> int | None:
+def seeds_needed(
+    value: float,
+    ci: tuple[float, float] | None,
+    margin: float,
+    seeds: int,
+    factors: int,
+    spread: float | None = None,
+    least: int = LEAST_SEEDS,
+) -> int | None:
     """The fewest seeds whose interval would be `different` or `equivalent`; None if there are no affordable ones.
 
     `value` and `ci` (nats per token) are those of a contribution over `seeds` seeds of an experiment with `factors`.
@@ -16,11 +24,13 @@ def seeds_needed(value: float, ci: tuple[float, float] | None, margin: float, se
     The spread over seeds and the value are taken to stay what they are, so the half width of an interval over n seeds
     is t(n) sd / sqrt(n), with the quantile of the intervals that hold together. It leaves 0 out once it is less
     than |value|, and fits the margin once it is less than margin - |value|; the wider of the two is reached first.
+    `spread` is the standard deviation of one seed's contribution, where the interval is not Student's t over seeds.
     Without an interval, the least number of seeds that gives one.
     """
-    if ci is None or seeds < LEAST_SEEDS:
-        return LEAST_SEEDS
-    spread = (ci[1] - ci[0]) / 2 * math.sqrt(seeds) / quantile(seeds, together(factors))
+    if ci is None or (spread is None and seeds < LEAST_SEEDS):
+        return least
+    if spread is None:
+        spread = (ci[1] - ci[0]) / 2 * math.sqrt(seeds) / quantile(seeds, together(factors))
     reach = max(abs(value), margin - abs(value))
 
     def decides(count: int) -> bool:
@@ -28,7 +38,7 @@ def seeds_needed(value: float, ci: tuple[float, float] | None, margin: float, se
 
     if not math.isfinite(spread) or not decides(MOST_SEEDS):
         return None
-    low, high = LEAST_SEEDS - 1, MOST_SEEDS
+    low, high = least - 1, MOST_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if decides(middle) else (middle, high)

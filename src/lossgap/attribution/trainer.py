@@ -44,15 +44,16 @@ class Trainer:
         """Why there is one repetition only; empty if seeds reach the trainer."""
         return self.runner.why_no_seed if self.runner is not None else ""
 
-    def arm(self, plan: FactorPlan, switched: Switched, seed: int, threads: int) -> Arm:
-        """One combination of one seed."""
+    def arm(self, plan: FactorPlan, switched: Switched, seed: int, threads: int, train_tokens: int = 0) -> Arm:
+        """One combination of one seed; our trainer reads the first `train_tokens` tokens of train, 0: all."""
         settings, measurement = plan.settings(switched), measured(plan)
         if self.runner is not None:
             stated = self._stated() | {name for item in plan.factors for name in item.settings}
             both = plan.control.to_dict(), plan.test.to_dict()
             return self.runner.arm(settings, seed, measurement, threads=threads, stated=stated, ends=both)
         assert self.ends.corpus is not None
-        return measure.our_arm(settings, seed, measurement, self.ends.corpus, self.device, threads)
+        corpus, device = self.ends.corpus, self.device
+        return measure.our_arm(settings, seed, measurement, corpus, device, threads, train_tokens)
 
     def _stated(self) -> frozenset[str]:
         """What an arm says. Horizons that nobody stated have nanoGPT's defaults, which are no other trainer's."""

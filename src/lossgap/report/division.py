@@ -252,6 +252,26 @@ def interaction_rows(explanation: Explanation, division: Division) -> list[Row]:
     ]
 
 
+def end_effect_rows(explanation: Explanation, division: Division) -> list[Row]:
+    """What each factor does in the control and in the test, and what that leaves of the gap."""
+    sign = mark(explanation)
+    rows = [
+        Row(
+            name=f"{item.factor} in the {side}",
+            value=amount(found.value, sign),
+            interval=span(found.ci, sign),
+            note=found.why,
+        )
+        for item in division.end_effects
+        for side, found in (("control", item.in_control), ("test", item.in_test))
+    ]
+    left = division.higher_order
+    if rows and left.value is not None:
+        name = "gap - sum of their means: three or more together"
+        rows.append(Row(name=name, value=amount(left.value, sign), interval=span(left.ci, sign), note=left.why))
+    return rows
+
+
 def reasons(rows: Iterable[Row]) -> list[str]:
     """Why intervals are unknown, each reason once."""
     return list(dict.fromkeys(row.note for row in rows if row.interval == UNKNOWN and row.note))

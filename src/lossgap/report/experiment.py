@@ -52,8 +52,12 @@ def stopped(explanation: Explanation) -> str:
     return f"Stopped before its end: these numbers are of the {seeds} that ended."
 
 
-def design_words(kind: str, factors: int, seeds: int, arms_per_seed: int) -> str:
+def design_words(kind: str, factors: int, seeds: int, arms_per_seed: int, repeated: int = 0) -> str:
     """The design in one sentence."""
+    if repeated:
+        again = f"{repeated:,} of them {seeds} times" if repeated < arms_per_seed else f"each {seeds} times"
+        every = f"every combination of {several(factors, 'factor')}: {several(arms_per_seed, 'arm')}, {again}"
+        return f"{every}, each run with a seed of its own; exact Shapley values and interactions"
     of = f"{several(arms_per_seed, 'arm')} for {'each of ' if seeds != 1 else ''}{several(seeds, 'seed')}"
     if kind == "factorial":
         return f"every combination of {several(factors, 'factor')}: {of}; exact Shapley values and interactions"
@@ -64,8 +68,10 @@ def fact_lines(explanation: Explanation) -> list[tuple[str, str]]:
     """How it was done: (label, text)."""
     design, budget, arms = explanation.design, explanation.budget, explanation.arms
     confirmed = len(explanation.factors) - len(explanation.screened_out)
-    words = design_words(design.kind, confirmed, len(design.seeds), design.arms_per_seed)
+    words = design_words(design.kind, confirmed, len(design.seeds), design.arms_per_seed, design.repeated)
     seeds = number_words(design.seeds) or "the trainer has none"
+    if design.repeated:
+        seeds = f"rounds {seeds}"
     cached = sum(arm.cached for arm in arms)
     logged = sum(not arm.exact for arm in arms)
     how = "losses exact, on all of val"

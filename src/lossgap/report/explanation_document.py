@@ -15,6 +15,7 @@ from lossgap.attribution.explanation import (
     Budget,
     Contribution,
     Division,
+    EndEffects,
     Explanation,
     FailedArm,
     Interaction,
@@ -48,13 +49,20 @@ def document(explanation: Explanation) -> Json:
         "margin": explanation.margin,
         "complete": explanation.complete,
         "coordinates": explanation.coordinates,
-        "scale": {"iterations": scale.iterations, "shape": scale.shape, "rule": scale.rule, "true": scale.true},
+        "scale": {
+            "iterations": scale.iterations,
+            "shape": scale.shape,
+            "train_tokens": scale.train_tokens,
+            "rule": scale.rule,
+            "true": scale.true,
+        },
         **_division(explanation, explanation.last),
         "best": _division(explanation, explanation.best),
         "design": {
             "kind": design.kind,
             "seeds": list(design.seeds),
             "arms_per_seed": design.arms_per_seed,
+            "repeated": design.repeated,
             "screening_seeds": list(design.screening_seeds),
             "replaced_seeds": list(design.replaced_seeds),
         },
@@ -83,6 +91,8 @@ def _division(explanation: Explanation, found: Division) -> Json:
         "own_context": own,
         "contributions": [_contribution(item) for item in found.contributions],
         "interactions": [_interaction(item) for item in found.interactions],
+        "end_effects": [_end_effects(item) for item in found.end_effects],
+        "higher_order": _quantity(found.higher_order),
         "remainder": {
             "not_reproduced": _quantity(found.not_reproduced),
             "not_switchable": [_held(item) for item in explanation.not_switched],
@@ -124,6 +134,14 @@ def _contribution(found: Contribution) -> Json:
 def _interaction(found: Interaction) -> Json:
     values: Json = {"factors": list(found.factors), "value": finite(found.value), "ci": _pair(found.ci)}
     return with_why(values, {"value": NOT_FINITE, "ci": found.why or NOT_MEASURED})
+
+
+def _end_effects(found: EndEffects) -> Json:
+    return {
+        "factor": found.factor,
+        "in_control": _quantity(found.in_control),
+        "in_test": _quantity(found.in_test),
+    }
 
 
 def _held(found: NotSwitched) -> Json:

@@ -53,7 +53,7 @@ def _rows(price: Price) -> list[tuple[str, str]]:
     threads = several(price.threads, "thread")
     return [
         ("factors", f"{len(price.factors)}: {', '.join(price.factors)}"),
-        ("design", design_words(price.kind, len(price.factors), price.seeds, price.arms_per_seed)),
+        ("design", design_words(price.kind, len(price.factors), price.seeds, price.arms_per_seed, price.repeated)),
         ("runs", arms),
         ("takes", f"{_about(price.seconds)} here, {price.at_once} at a time with {threads} each"),
         ("budget", price.asked),

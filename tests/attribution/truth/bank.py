@@ -17,6 +17,7 @@ from lossgap.attribution.explanation import At
 
 PATH = Path(__file__).parent / "bank.json"
 HELD_OUT_PATH = Path(__file__).parent / "held_out.json"
+OVERFIT_PATH = Path(__file__).parent / "overfit.json"
 SCHEMA = "lossgap.truth/1"
 
 

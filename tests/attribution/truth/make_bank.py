@@ -2,8 +2,10 @@
 
     make truth                                                        # trains what is missing, then calibrates
     PYTHONPATH=tests python -m attribution.truth.make_bank [WORK]     # trains only
+    PYTHONPATH=tests python -m attribution.truth.make_bank WORK overfit   # the bank that overfits alone, overfit.json
 
-Twice 3,360 arms with our own trainer, two at a time on one thread each: half an hour on two cores. WORK (default:
+Twice 3,360 arms with our own trainer, two at a time on one thread each: half an hour on two cores; then 192 arms of the
+bank that overfits. WORK (default:
 out-truth) holds them; what is finished there is not trained again. A second run on the same machine gives the same
 bytes.
 """
@@ -16,8 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from attribution.truth.bank import HELD_OUT_PATH, PATH, Bank, all_arms, save
-from attribution.truth.recipes import BASE, HELD_OUT, PAIRS, SEEDS, TEXT, Pair, text
+from attribution.truth.bank import HELD_OUT_PATH, OVERFIT_PATH, PATH, Bank, all_arms, save
+from attribution.truth.recipes import (
+    BASE,
+    HELD_OUT,
+    OVERFIT,
+    OVERFIT_SEEDS,
+    PAIRS,
+    SEEDS,
+    TEXT,
+    Pair,
+    text,
+)
 from lossgap.attribution.design import Design
 from lossgap.attribution.gather import Ended, Gathered, gather
 from lossgap.attribution.local import LocalExecutor
@@ -34,9 +46,12 @@ def main(argv: list[str]) -> int:
     work.mkdir(parents=True, exist_ok=True)
     written = text()
     (work / TEXT).write_text(written, encoding="utf-8")
+    wanted: list[tuple[Path, tuple[int, ...], tuple[Pair, ...]]] = [(OVERFIT_PATH, OVERFIT_SEEDS, (OVERFIT,))]
+    if argv[1:] != ["overfit"]:
+        wanted = [(PATH, SEEDS, PAIRS), (HELD_OUT_PATH, HELD_OUT, PAIRS), *wanted]
     with LocalExecutor(work, AT_ONCE) as executor:
-        for path, seeds in ((PATH, SEEDS), (HELD_OUT_PATH, HELD_OUT)):
-            banks = [_bank(pair, _gathered(pair, seeds, work, executor)) for pair in PAIRS]
+        for path, seeds, pairs in wanted:
+            banks = [_bank(pair, _gathered(pair, seeds, work, executor)) for pair in pairs]
             save(banks, hashlib.sha256(written.encode()).hexdigest(), path)
             print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
@@ -52,7 +67,9 @@ def _gathered(pair: Pair, seeds: tuple[int, ...], work: Path, executor: LocalExe
 
     gathered = gather(
         design,
-        lambda switched, seed: our_arm(plan.settings(switched), seed, measured(plan), corpus, "cpu", 1),
+        lambda switched, seed: our_arm(
+            plan.settings(switched), seed, measured(plan), corpus, "cpu", 1, pair.train_tokens
+        ),
         executor,
         work,
         watch,

@@ -2,6 +2,7 @@
 
 Each pair has a clear top factor and smaller ones. `three` and `five` have one that changes almost nothing, and in all
 three two factors have a real interaction: a higher rate and a larger batch, a wider model and a longer training.
+`OVERFIT` reads 220 characters a hundred times over: what a factor does there depends on all the others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from lossgap.config import TrainConfig
 
 Settings = Mapping[str, object]
 SEEDS = tuple(range(1, 61))
+OVERFIT_SEEDS = tuple(range(1, 13))
+"""Fewer, as its trainings are the longest."""
 HELD_OUT = tuple(range(61, 121))
 """Of a second bank, which nothing was chosen by."""
 TEXT = "text.txt"
@@ -35,6 +38,8 @@ class Pair:
     control: Settings
     test: Settings
     factors: tuple[str, ...]
+    train_tokens: int = 0
+    """First characters of the train split that it trains on; 0: all."""
 
     def plan(self, dataset: str) -> FactorPlan:
         """The factors, as the project itself finds them, of trainings on this text."""
@@ -86,6 +91,20 @@ PAIRS = (
         },
         factors=("capacity", "batch", "length", "regularisation", "optimizer"),
     ),
+)
+OVERFIT = Pair(
+    name="overfit",
+    control={"max_iters": 40, "lr_decay_iters": 40, "warmup_iters": 4},
+    test={
+        "n_embd": 48,
+        "batch_size": 8,
+        "max_iters": 150,
+        "lr_decay_iters": 150,
+        "warmup_iters": 15,
+        "dropout": 0.2,
+    },
+    factors=("capacity", "batch", "length", "regularisation"),
+    train_tokens=220,
 )
 
 
