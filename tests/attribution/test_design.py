@@ -210,8 +210,8 @@ def test_the_design_with_the_narrower_intervals_is_taken(k: int, runs: int) -> N
     assume(runs >= arms_per_seed("permutations", k))
     made = design(NAMES[:k], runs)
     for kind in ("factorial", "permutations"):
-        if runs >= arms_per_seed(kind, k):  # type: ignore[arg-type]  # of two literals
-            assert width(made) <= width(design(NAMES[:k], runs, kind=kind))  # type: ignore[arg-type]
+        if runs >= arms_per_seed(kind, k):
+            assert width(made) <= width(design(NAMES[:k], runs, kind=kind))
 
 
 @pytest.mark.parametrize("k", range(1, MOST_FACTORIAL + 2))

@@ -23,7 +23,9 @@ from report.hostile import HOSTILE
 
 Json = dict[str, Any]
 VALIDATOR = jsonschema.Draft202012Validator(schemas.load("explanation"))
-BLOCK = {"gap", "ends", "own_context", "contributions", "interactions", "remainder"}
+BLOCK = {
+    "gap", "ends", "own_context", "contributions", "interactions", "end_effects", "higher_order", "remainder",
+}  # fmt: skip
 
 
 def checked(found: Explanation) -> Json:

@@ -63,6 +63,7 @@ def view(explanation: Explanation) -> View:
         ),
         rest=(
             Fold("Gap and remainder", _choice(explanation, _gap)),
+            *([Fold("One factor alone", _choice(explanation, _end_effects))] if explanation.last.end_effects else []),
             *([Fold("Interactions", _choice(explanation, _interactions))] if _has_interactions(explanation) else []),
             Fold("Arms", _arms(explanation)),
             Fold("Experiment", (Labelled(rows=tuple(experiment.fact_lines(explanation))),)),
@@ -192,6 +193,22 @@ def _gap(explanation: Explanation, division: Division) -> tuple[Block, ...]:
                 GridColumn(name="why", prose=True),
             ),
             rows=tuple(_cells(row, ": ".join(filter(None, (row.settings, row.note)))) for row in rows),
+        ),
+    )
+
+
+def _end_effects(explanation: Explanation, division: Division) -> tuple[Block, ...]:
+    rows = parts.end_effect_rows(explanation, division)
+    return (
+        Paragraphs(lines=("What switching one factor does in either recipe, all else being that recipe's.",)),
+        Grid(
+            columns=(
+                GridColumn(name="factor"),
+                GridColumn(name="value", number=True),
+                GridColumn(name="95% interval", number=True),
+            ),
+            rows=tuple(_cells(row) for row in rows),
+            notes=tuple(f"No interval: {why}." for why in parts.reasons(rows)),
         ),
     )
 
