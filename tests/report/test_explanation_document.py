@@ -267,7 +267,7 @@ def test_no_number_breaks_the_document(found: Explanation) -> None:
 def test_what_is_open_and_what_is_next_are_in_the_document() -> None:
     found = explanation(("capacity", "optimizer"), seeds=5, noise=0.02)
     body = checked(found)
-    assert body["open"] == [{"factor": "optimizer", "seeds": found.open_factors[0].seeds}]
+    assert body["open"] == [{"factor": "optimizer", "seeds": found.open_factors[0].seeds, "why": {}}]
     assert [step["command"] for step in body["next"]] == [step.command for step in found.next]
     assert body["next"][0]["command"].startswith("lossgap explain runs/laptop logs/gpu.txt --budget=")
     settled = checked(explanation(2))
