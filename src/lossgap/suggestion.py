@@ -72,7 +72,7 @@ def recipe(settings: Mapping[str, object]) -> Recipe:
     options = [Recipe((), _differing(wanted, defaults))]
     for name in PRESETS:
         base = {**defaults, **preset(name)}
-        if all(base[size] == wanted.get(size) for size in ("n_layer", "n_head", "n_embd")):
+        if all(base[size] == wanted.get(size) for size in ("n_layer", "n_embd")):
             options.append(Recipe((name,), _differing(wanted, base)))
     return min(options, key=lambda item: len(item.settings))
 

@@ -314,7 +314,7 @@ def _stopped(pair: Pair) -> str:
 def _longer(pair: Pair, longer: int) -> str:
     goal, shorter = pair.runs[longer][1], pair.runs[1 - longer][1]
     end = goal.max_iters.value or goal.last_iter
-    return retrain(shorter, max_iters=end, lr_decay_iters=end) if end else ""
+    return retrain(shorter, goal, max_iters=end, lr_decay_iters=end) if end else ""
 
 
 def _asked_only(pair: Pair) -> Result:

@@ -98,7 +98,7 @@ def context(pair: Pair) -> Result:
         numbers={"control": control.value, "test": test.value, "ratio": ratio},
         effect=weight.effect,
         size=weight.size,
-        settle="Evaluate both at the smaller context (compare --reevaluate); what is left is training.",
+        settle="Train the test's recipe at the control's context, and compare again.",
         command=retrain(pair.test, block_size=control.value),
     )
 

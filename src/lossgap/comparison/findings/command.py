@@ -2,40 +2,71 @@
 
 from __future__ import annotations
 
-import shlex
+import os
+from collections.abc import Mapping
 
+from lossgap import suggestion
 from lossgap.comparison.facts import Facts
 from lossgap.config import TrainConfig
-from lossgap.presets import PRESETS, preset
-from lossgap.runs.values import as_text
+from lossgap.presets import preset
 from lossgap.settings import settings_of
 
 _NEEDED = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "max_iters")
+_MEASURED = ("eval_interval", "eval_iters")
+"""Settings of the measurement, which stay those of the log, so that the two can be compared."""
+_CORPORA = ("shakespeare_char", "shakespeare", "tinyshakespeare", "openwebtext")
 
 
-def retrain(facts: Facts, **changes: object) -> str:
+def retrain(facts: Facts, beside: Facts | None = None, /, **changes: object) -> str:
     """`lossgap train ...` for the run's settings with `changes`; empty where too little of them is known.
 
-    A preset with what differs from it, where one has the run's sizes, else all settings that are not the defaults.
+    Empty, too, where the run `beside` it is that training already. The model, the recipe and the evaluations are the
+    log's; the run gets a folder of its own.
     """
-    if not (facts.is_nanogpt or facts.is_own) or any(not facts.setting(name).known for name in _NEEDED):
+    recipe = recipe_of(facts, **changes)
+    if recipe is None or (beside is not None and _is_run(recipe, beside)):
         return ""
+    return suggestion.train(recipe, out_dir=_folder(recipe, changes))
+
+
+def recipe_of(facts: Facts, **changes: object) -> suggestion.Recipe | None:
+    """The run's settings with `changes`; None for another trainer's run, or where too little of them is known."""
+    if not (facts.is_nanogpt or facts.is_own) or any(not facts.setting(name).known for name in _NEEDED):
+        return None
     known = {
         name: facts.setting(name).value
         for name, item in settings_of(TrainConfig).items()
-        if item.factor not in (None, "device", "numerics") and facts.setting(name).known
+        if (item.factor not in (None, "device", "numerics") or name in _MEASURED) and facts.setting(name).known
     }
-    wanted = known | changes
-    defaults = {name: item.default for name, item in settings_of(TrainConfig).items()}
-    options: list[tuple[list[str], dict[str, object]]] = [
-        ([], {name: value for name, value in wanted.items() if value != defaults[name]})
+    recipe = suggestion.recipe({**known, **changes})
+    dataset = {**known, **changes}.get("dataset")
+    if dataset is not None and dataset not in _CORPORA:
+        recipe = suggestion.Recipe(recipe.presets, {**recipe.settings, "dataset": dataset})
+    return recipe
+
+
+def retrain_settings(settings: Mapping[str, object], beside: Facts | None = None) -> str:
+    """`lossgap train ...` for these settings, unless the run `beside` is that training already."""
+    recipe = suggestion.recipe(settings)
+    if beside is not None and _is_run(recipe, beside):
+        return ""
+    return suggestion.train(recipe, out_dir=_folder(recipe, recipe.settings))
+
+
+def _is_run(recipe: suggestion.Recipe, facts: Facts) -> bool:
+    """Whether the run has all of the recipe's settings, as far as both say them."""
+    if any(not facts.setting(name).known for name in _NEEDED):
+        return False
+    said: dict[str, object] = {key: value for name in recipe.presets for key, value in preset(name).items()}
+    said.update(recipe.settings)
+    trains = [
+        name for name, item in settings_of(TrainConfig).items() if item.factor not in (None, "device", "numerics")
     ]
-    for name in PRESETS:
-        base = defaults | preset(name)
-        if base["n_layer"] == wanted["n_layer"] and base["n_embd"] == wanted["n_embd"]:
-            options.append(([name], {key: value for key, value in wanted.items() if value != base[key]}))
-    start, flags = min(options, key=lambda item: len(item[1]))
-    source = as_text(wanted.get("dataset"))
-    if source is not None and source not in ("shakespeare_char", "shakespeare", "tinyshakespeare", "openwebtext"):
-        flags = flags | {"dataset": source}
-    return shlex.join(["lossgap", "train", *start, *(f"--{name}={value}" for name, value in flags.items())])
+    return all(facts.setting(name).value == said[name] for name in trains if name in said and facts.setting(name).known)
+
+
+def _folder(recipe: suggestion.Recipe, changes: Mapping[str, object]) -> str:
+    """A folder called after the recipe and what is changed in it."""
+    base = os.path.basename(recipe.presets[0]) if recipe.presets else "recipe"
+    said = [f"{name}-{value}" for name, value in changes.items() if value is not None][:2]
+    return suggestion.new_folder("-".join([base.replace("_", "-"), *said]).replace("_", "-"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
+from pathlib import Path
 
+from lossgap import suggestion
 from lossgap.comparison.fact import Known
+from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.chance import (
     LARGEST,
@@ -16,6 +18,7 @@ from lossgap.comparison.findings.chance import (
     other_training,
     settings_explain,
 )
+from lossgap.comparison.findings.command import recipe_of
 from lossgap.comparison.rules import Finding, Pair, Result, lacking, remark, rule, ruled_out
 
 ONE_RECIPE = (
@@ -46,7 +49,7 @@ def check_the_arithmetic(pair: Pair) -> Result:
         "the run's own shapes, against float64 before anything is blamed.",
         numbers={"machines": list(kinds), "precision": list(dtypes)},
         settle="Run the check on each of the machines.",
-        command="lossgap canary",
+        command=suggestion.canary(),
     )
 
 
@@ -103,6 +106,14 @@ def _replay(pair: Pair, text: str) -> Finding:
         "unknown",
         text,
         settle="Record a stretch of the control's training and replay it on the other machine (lossgap replay).",
-        command=f"lossgap record {shlex.quote(str(pair.control.run.path))}",
+        command=_record(pair.control),
         title="What could show the hardware's part",
     )
+
+
+def _record(facts: Facts) -> str:
+    """The recording of a run folder of ours, or of the recipe that a log states: a log itself cannot be recorded."""
+    if facts.is_own and Path(facts.run.path).is_dir():
+        return suggestion.record(str(facts.run.path))
+    recipe = recipe_of(facts)
+    return "" if recipe is None else suggestion.record(recipe, iters=50)

@@ -9,7 +9,7 @@ from lossgap.comparison.curve import Value
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.capacity import PARAMETER_EXPONENT
-from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.findings.command import retrain, retrain_settings
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Evidence, Finding, Pair, Result, Strength, cause, remark, rule
 from lossgap.runs.readers.recipe_match import Reference, match, references
@@ -208,17 +208,9 @@ def _continued(pair: Pair, label: str, last: Value, reference: Reference) -> Res
             f"(reference {end:.4f}): {end - last.value:+.2f} from its {last.value:.4g} at {last.iter:,.0f}.",
             numbers={"run": label, "iteration": other, "reference": end, "change": end - last.value},
             title=f"What the {label}'s recipe gives at the other's length",
-            command=retrain_reference(item),
+            command=retrain_settings(item.settings, pair.runs[1 if label == "control" else 0][1]),
             settle="Train it as long as the other run.",
         )
-
-
-def retrain_reference(reference: Reference) -> str:
-    """The command that repeats a reference."""
-    presets = [item for item in references() if item.settings["max_iters"] != reference.settings["max_iters"]]
-    base = next((item.name for item in presets if reference.name.startswith(item.name)), reference.name)
-    changes = [name for name in ("max_iters", "lr_decay_iters") if base != reference.name]
-    return " ".join(["lossgap train", base, *(f"--{name}={reference.settings[name]}" for name in changes)])
 
 
 def _off(label: str, last: Value, expected: float, reference: Reference, known: Evidence) -> Finding:
@@ -232,7 +224,7 @@ def _off(label: str, last: Value, expected: float, reference: Reference, known: 
         numbers={"run": label, "recipe": reference.name, "val": last.value, "reference": expected, "off": by},
         effect=by if label == "test" else -by,
         settle="Repeat the recipe with lossgap and compare.",
-        command=retrain_reference(reference),
+        command=retrain_settings(reference.settings),
         title=f"The {label} does not give what its recipe gives",
     )
 
