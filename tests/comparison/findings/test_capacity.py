@@ -19,7 +19,7 @@ def test_a_larger_model_is_the_cause_of_a_lower_loss() -> None:
     ratio = float(str(found.numbers["ratio"]))
     assert ratio == pytest.approx(13.4, abs=0.05)
     assert found.effect == pytest.approx(-0.076 * 1.9 * math.log(ratio))
-    assert found.command.startswith("lossgap train shakespeare_char --batch_size=12 --block_size=64")
+    assert found.command.startswith("lossgap train shakespeare_char --eval_iters=20 --batch_size=12 --block_size=64")
 
 
 def test_beside_a_decoy_the_larger_model_is_likely_and_a_tiny_change_only_possible() -> None:
