@@ -27,12 +27,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lossgap.arguments import build, parse_arguments
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.spread import fingerprint
 from lossgap.errors import ConfigError, LossgapError
 from lossgap.runs.run import Run, read_run
 from lossgap.runs.run_json import read_run_json, write_json
-from lossgap.settings import build, parse_arguments, setting, settings_of
+from lossgap.settings import setting, settings_of
 
 TABLE = Path(__file__).parents[1] / "src" / "lossgap" / "comparison" / "spreads.json"
 
@@ -100,10 +101,10 @@ def measure(runs: Sequence[Run], name: str, command: str) -> tuple[dict[str, obj
         raise LossgapError("spread-without-final", "a run has no exact final val loss; train with --final_eval=True")
     recipe = fingerprint(facts[0])
     assert recipe is not None, "our own record says the whole recipe"
-    dropout = recipe.pop("dropout")
     entry: dict[str, object] = {
         "id": name,
-        "recipe": {**{key: int(value) for key, value in recipe.items()}, "dropout": dropout},
+        "recipe": {key: int(value) if value == int(value) else value for key, value in recipe.items()},
+        "corpus": facts[0].dataset.value,
         "metric": "val_loss",
         "measure": "exact, every val token scored",
         "varies": "seed",
@@ -140,7 +141,11 @@ def _windows(facts: Facts, command: str) -> dict[str, object] | None:
         return None
     errors = facts.val.errors[len(facts.val) // 2 :]
     sd = math.sqrt(float((errors**2).mean()) * iters * size)
-    return {"context": context, "sd": round(sd, 4), "command": command} if math.isfinite(sd) else None
+    return (
+        {"context": context, "corpus": facts.dataset.value, "sd": round(sd, 4), "command": command}
+        if math.isfinite(sd)
+        else None
+    )
 
 
 def update(path: Path, entry: dict[str, object], windows: dict[str, object] | None) -> None:
@@ -148,7 +153,11 @@ def update(path: Path, entry: dict[str, object], windows: dict[str, object] | No
     document = json.loads(path.read_text(encoding="utf-8"))
     document["spreads"] = [*(item for item in document["spreads"] if item["id"] != entry["id"]), entry]
     if windows is not None:
-        others = [item for item in document["windows"] if item["context"] != windows["context"]]
+        others = [
+            item
+            for item in document["windows"]
+            if (item["context"], item.get("corpus")) != (windows["context"], windows["corpus"])
+        ]
         document["windows"] = sorted([*others, windows], key=lambda item: item["context"])
     write_json(path, document)
 

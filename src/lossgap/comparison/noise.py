@@ -161,7 +161,7 @@ def noise(
         ("test", test, row.test, found.test, found.test_factor),
     )
     paired = "" if row.exact else same_windows(control, test)
-    fraction = shipped.paired_fraction if paired else 1.0
+    fraction = paired_fraction(control, test, shipped.paired_fraction) if paired else 1.0
     parts = []
     for label, facts, value, curve, factor in sides:
         part = _exact(label) if row.exact else evaluation(label, facts, value, curve, factor, shipped)
@@ -175,6 +175,22 @@ def noise(
         else:
             parts.append(_seed(label, facts, found, factor, shipped))
     return Noise(parts=(*parts, *_roundings(row.exact, sides)), paired=paired)
+
+
+LEAST_BLOCKS = 8
+"""Stretches of val whose losses must be known of both runs to measure what their evaluations have in common."""
+
+
+def paired_fraction(control: Facts, test: Facts, otherwise: float) -> float:
+    """SE of the difference of two evaluations of the same windows, over that of two with windows of their own.
+
+    Measured from both runs' losses by stretch of val, if both recorded them: sd(b1 - b2) / sqrt(sd(b1)^2 + sd(b2)^2).
+    """
+    first, second = (np.array(facts.run.val_blocks) for facts in (control, test))
+    if len(first) < LEAST_BLOCKS or len(first) != len(second):
+        return otherwise
+    apart = math.hypot(float(first.std(ddof=1)), float(second.std(ddof=1)))
+    return min(1.0, float((first - second).std(ddof=1)) / apart) if apart > 0 else otherwise
 
 
 def _no_seed(label: str, why: str) -> Part:
@@ -246,7 +262,7 @@ def _from_windows(facts: Facts, curve: Curve, factor: float, known: SpreadTable)
     iters, size, context = facts.eval_iters.value, facts.batch_size.value, facts.eval_context.value
     if iters is None or size is None or context is None or curve.name == "iters.loss":
         return None
-    per_window = spread.window_spread(context, known)
+    per_window = spread.window_spread(context, facts.dataset.value, known)
     if per_window is None:
         return None
     longer = "" if per_window.context == context else f", measured at {per_window.context} tokens: at most that"
@@ -257,7 +273,8 @@ def _from_windows(facts: Facts, curve: Curve, factor: float, known: SpreadTable)
 def _from_neighbours(value: Value, curve: Curve) -> tuple[float, float, str] | None:
     """The scatter of the evaluations around this one about a straight line, n - 2 degrees of freedom.
 
-    It contains the fluctuation of the training and any bend of the curve, so it is too large rather than too small.
+    It contains the fluctuation of the training and any bend of the curve, so it is too large rather than too small if
+    each evaluation draws new windows. The error of a fixed part of val, the same at every evaluation, it cannot see.
     """
     later = curve.iters > curve.iters[-1] / 2
     usable = np.flatnonzero(later)
@@ -269,31 +286,38 @@ def _from_neighbours(value: Value, curve: Curve) -> tuple[float, float, str] | N
     residual = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
     df = len(x) - 2
     error = math.sqrt(float(residual @ residual) / df)
-    return error, float(df), f"scatter of the {len(x)} nearest evaluations about a straight line"
+    return (
+        error,
+        float(df),
+        f"scatter of the {len(x)} nearest evaluations about a straight line, beside the error of a fixed part of val",
+    )
 
 
 def _seed(label: str, facts: Facts, found: Metric, factor: float, known: SpreadTable) -> Part:
     name = f"seed of {label}"
     match = spread.seed_spread(facts, known) if found.name == "val_loss" else None
     if match is not None:
-        evidence: PartEvidence = "inferred" if match.similar else "measured"
         return Part(
             name=name,
             standard_error=match.sd * factor,
             df=match.df,
-            evidence=evidence,
+            evidence=match.evidence,
             how=match.how,
-            estimate=match.entry.id,
+            estimate=match.id,
             of_seed=True,
         )
-    bound = known.seed_bound
+    bound: tuple[float, str] | None = None
+    if known.model is not None:
+        bound = known.model.bound(facts)
+    elif known.seed_bound is not None:
+        bound = (known.seed_bound.value, known.seed_bound.reason)
     return Part(
         name=name,
         standard_error=None,
         evidence="unknown",
-        how="the spread over seeds of this recipe is not measured",
-        bound=bound.value * factor,
-        bound_reason=bound.reason,
+        how="the spread over seeds of this recipe is not measured, nor that of recipes of its scale",
+        bound=None if bound is None else bound[0] * factor,
+        bound_reason="" if bound is None else bound[1],
         of_seed=True,
     )
 

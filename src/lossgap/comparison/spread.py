@@ -2,8 +2,9 @@
 
 Two runs that differ in the seed alone end apart by sqrt(2) standard deviations on average of squares; a gap is only
 worth an explanation beyond that. Each entry says how it was measured (`scripts/measure_spread.py`) or where it was
-published. A recipe is found by its fingerprint: layers, channels, context, sequences per update, iterations, and
-whether there is dropout; or, for logs that never state a recipe, by the trainer's format.
+published. A recipe is found by its fingerprint: layers, channels, context, sequences per update, iterations, dropout,
+schedule and text; or, for logs that never state a recipe, by the trainer's format; else its scale says what spread to
+expect (spread_model.py).
 """
 
 from __future__ import annotations
@@ -11,22 +12,21 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from lossgap.comparison.facts import Facts
+from lossgap.comparison.spread_model import SpreadModel, model
 from lossgap.errors import ConfigError
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
 from lossgap.strangers import one_line
 
-FINGERPRINT = ("n_layer", "n_embd", "block_size", "batch", "max_iters")
-SIMILAR = 3.0
-"""A recipe is similar if every number of the fingerprint is within this factor. A choice."""
-ALLOWANCE = 1.5
-"""What the spread of a similar recipe is multiplied by, as it is not the recipe's own. A choice, not a measurement."""
+FINGERPRINT = ("n_layer", "n_embd", "block_size", "batch", "max_iters", "dropout")
+SCHEDULE = ("learning_rate", "min_lr", "lr_decay_iters", "warmup_iters")
+"""Beside the fingerprint: another rate, schedule or text is another recipe, with a spread of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,15 @@ class Spread:
 
     id: str
     recipe: dict[str, float]
-    """Fingerprint, with `dropout`; empty if the entry goes by `format`."""
+    """Fingerprint and schedule, as far as the entry says them; empty if it goes by `format`."""
     format: str | None
     sd: float
     df: float
     n: int
     source: str
     """The command that measured it, or where it was published."""
+    corpus: str | None = None
+    """The text that it was measured on; None if the entry does not say it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,8 @@ class WindowSpread:
     context: int
     sd: float
     source: str
+    corpus: str | None = None
+    """The text that it is of: on another text or with another tokenizer a window varies otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +113,13 @@ class SpreadTable:
 
     spreads: tuple[Spread, ...]
     windows: tuple[WindowSpread, ...]
-    seed_bound: Bound
+    seed_bound: Bound | None
+    """What a spread that nobody measured does not exceed, where there is no model."""
     evaluation_bound: Bound
     paired_fraction: float
     """SE of the difference of two evaluations of the same windows, over that of two of their own; 1 if not measured."""
+    model: SpreadModel | None = None
+    """What spread a recipe of a scale has; None in tables that are only measured entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,24 +128,19 @@ class Match:
 
     sd: float
     df: float
-    entry: Spread
-    similar: bool
-    """Whether the entry is of a similar recipe only, so that `sd` has an allowance."""
-
-    @property
-    def how(self) -> str:
-        """One phrase for people."""
-        which = "a similar recipe's spread, and half as much again," if self.similar else "this recipe's spread"
-        if not self.entry.recipe:
-            which = "the widest spread known of this trainer's recipes"
-        return f"{which} over {self.entry.n} runs: {self.entry.id}; {self.entry.source}"
+    id: str
+    """Two runs with the same one stand on one estimate."""
+    evidence: Literal["measured", "inferred"]
+    """Whether it is of this very recipe."""
+    how: str
+    """One phrase for people."""
 
 
 @cache
 def table() -> SpreadTable:
     """The shipped table."""
     text = resources.files("lossgap.comparison").joinpath("spreads.json").read_text(encoding="utf-8")
-    return read_table(json.loads(text))
+    return replace(read_table(json.loads(text)), model=model())
 
 
 def read_table(document: object) -> SpreadTable:
@@ -148,7 +150,7 @@ def read_table(document: object) -> SpreadTable:
     return SpreadTable(
         spreads=tuple(_spread(as_mapping(item)) for item in as_list(content.get("spreads"))),
         windows=tuple(_window(as_mapping(item)) for item in as_list(content.get("windows"))),
-        seed_bound=_bound(as_mapping(content.get("seed_bound"))),
+        seed_bound=_bound(as_mapping(content.get("seed_bound"))) if content.get("seed_bound") else None,
         evaluation_bound=_bound(as_mapping(content.get("evaluation_bound"))),
         paired_fraction=1.0 if fraction is None else fraction,
     )
@@ -167,6 +169,7 @@ def _spread(item: dict[str, object]) -> Spread:
         df=df,
         n=as_int(item.get("n_seeds")) or round(df + 1),
         source=as_text(item.get("command")) or as_text(item.get("source")) or "",
+        corpus=as_text(item.get("corpus")),
     )
 
 
@@ -175,7 +178,10 @@ def _window(item: dict[str, object]) -> WindowSpread:
     if context is None or sd is None:
         raise ValueError("a window spread needs context and sd")
     return WindowSpread(
-        context=context, sd=sd, source=as_text(item.get("command")) or as_text(item.get("source")) or ""
+        context=context,
+        sd=sd,
+        source=as_text(item.get("command")) or as_text(item.get("source")) or "",
+        corpus=as_text(item.get("corpus")),
     )
 
 
@@ -191,48 +197,57 @@ def _bound(item: dict[str, object]) -> Bound:
 
 
 def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | None:
-    """The spread of this run's recipe, of the nearest similar one, or of its format; None if nothing fits."""
-    entries = (spreads or table()).spreads
-    own = fingerprint(facts)
+    """The spread of this run's recipe; else of its trainer's recipes; else what its scale lets expect; else None.
+
+    A measured spread of few seeds is combined with what the scale lets expect, each by its degrees of freedom (Smyth
+    2004): (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of freedom.
+    """
+    known = spreads or table()
+    predicted = known.model.predict(facts) if known.model is not None else None
+    own = next((entry for entry in known.spreads if entry.recipe and is_recipe(facts, entry)), None)
     if own is not None:
-        distances = [(distance(own, entry.recipe), entry) for entry in entries if entry.recipe]
-        near = [(far, entry) for far, entry in distances if far <= math.log(SIMILAR) + 1e-9]
-        if near:
-            far, entry = min(near, key=lambda item: (item[0], -item[1].df))
-            similar = far > 1e-9
-            return Match(sd=entry.sd * (ALLOWANCE if similar else 1.0), df=entry.df, entry=entry, similar=similar)
-    of_format = [entry for entry in entries if entry.format == facts.run.format and not entry.recipe]
-    if not of_format:
+        how = f"this recipe's spread over {own.n} runs: {own.id}; {own.source}"
+        if predicted is None:
+            return Match(sd=own.sd, df=own.df, id=own.id, evidence="measured", how=how)
+        df = own.df + predicted.df
+        sd = math.sqrt((own.df * own.sd**2 + predicted.df * predicted.sd**2) / df)
+        how = f"{how}, {own.sd:.4g}, combined with what recipes of this scale have, {predicted.sd:.4g}"
+        return Match(sd=sd, df=df, id=own.id, evidence="measured", how=how)
+    of_format = [entry for entry in known.spreads if entry.format == facts.run.format and not entry.recipe]
+    if of_format:
+        widest = max(of_format, key=lambda entry: entry.sd)
+        how = f"the widest spread known of this trainer's recipes over {widest.n} runs: {widest.id}; {widest.source}"
+        return Match(sd=widest.sd, df=widest.df, id=widest.id, evidence="inferred", how=how)
+    if predicted is None:
         return None
-    widest = max(of_format, key=lambda entry: entry.sd)
-    return Match(sd=widest.sd, df=widest.df, entry=widest, similar=False)
+    return Match(sd=predicted.sd, df=predicted.df, id=predicted.how, evidence="inferred", how=predicted.how)
+
+
+def is_recipe(facts: Facts, entry: Spread) -> bool:
+    """Whether everything that an entry says of its recipe and its text is known of a run, and equal."""
+    if entry.corpus is not None and facts.dataset.value != entry.corpus:
+        return False
+    own = fingerprint(facts)
+    return own is not None and all(
+        name in own and abs(own[name] - value) <= 1e-9 * abs(value) for name, value in entry.recipe.items()
+    )
 
 
 def fingerprint(facts: Facts) -> dict[str, float] | None:
-    """The numbers that tell recipes apart; None if one is not known."""
+    """The numbers that tell recipes apart, the schedule's as far as known; None if one of the others is not."""
     known = [facts.n_layer, facts.n_embd, facts.block_size, facts.batch, facts.max_iters, facts.dropout]
     values = [item.value for item in known]
     if any(value is None for value in values):
         return None
-    return dict(zip((*FINGERPRINT, "dropout"), cast("list[float]", values), strict=True))
+    found = dict(zip(FINGERPRINT, cast("list[float]", values), strict=True))
+    schedule = {name: as_float(facts.setting(name).value) for name in SCHEDULE}
+    return found | {name: value for name, value in schedule.items() if value is not None}
 
 
-def distance(first: dict[str, float], second: dict[str, float]) -> float:
-    """The largest |ln ratio| of the fingerprint's numbers; infinite if only one has dropout or a number is missing."""
-    if any(name not in first or name not in second for name in (*FINGERPRINT, "dropout")):
-        return math.inf
-    if (first["dropout"] > 0) != (second["dropout"] > 0):
-        return math.inf
-    pairs = [(first[name], second[name]) for name in FINGERPRINT]
-    if any(a <= 0 or b <= 0 for a, b in pairs):
-        return math.inf
-    return max(abs(math.log(a / b)) for a, b in pairs)
-
-
-def window_spread(context: int, spreads: SpreadTable | None = None) -> WindowSpread | None:
-    """The window spread of the longest measured context that is not longer; None if there is none.
+def window_spread(context: int, corpus: str | None, spreads: SpreadTable | None = None) -> WindowSpread | None:
+    """The window spread on this text of the longest measured context that is not longer; None if there is none.
 
     A longer window is a mean over more tokens, so its loss varies less: the value is exact or too large.
     """
-    found = [item for item in (spreads or table()).windows if item.context <= context]
+    found = [item for item in (spreads or table()).windows if item.context <= context and item.corpus in (None, corpus)]
     return max(found, key=lambda item: item.context) if found else None

@@ -137,7 +137,8 @@ def scales_of(facts: Facts) -> dict[Scale, float]:
     rate = facts.learning_rate.value
     if rate and rate > 0 and facts.run.format != "modded-nanogpt":
         found["rate"] = float(rate)
-    return found
+    # A hostile record may say anything; only positive sizes have a logarithm.
+    return {name: value for name, value in found.items() if 0 < value < 1e30}
 
 
 def inverse_chi_square(mean: float, deviation: float) -> tuple[float, float]:

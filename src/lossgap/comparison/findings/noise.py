@@ -95,7 +95,8 @@ def chance_alone(pair: Pair) -> Result:
         return
     yield remark(
         "inferred",
-        f"Chance alone can make this gap: {reach}, and this one is {found.gap:+.4f}.{seeds}",
+        f"{'It is not known whether chance can make' if found.bounded else 'Chance alone can make'} this gap: {reach}, "
+        f"and this one is {found.gap:+.4f}.{seeds}",
         numbers=numbers,
         settle="Train both recipes with more seeds.",
     )
