@@ -257,7 +257,7 @@ def test_one_seed_and_other_kernels_share_every_draw() -> None:
     settings = TrainConfig.from_dict({**LAPTOP, "seed": 3, "threads": 1}).to_dict()
     first = replace(_measured(1.9, 0.01), config=settings, corpus=hashes)
     other = replace(
-        _measured(1.9004, 0.01), config=settings | {"compile": True, "threads": 4, "eval_iters": 7}, **hashes
+        _measured(1.9004, 0.01), config=settings | {"compile": True, "threads": 4, "eval_iters": 7}, corpus=hashes
     )
     seed = replace(_measured(1.91, 0.01), config=settings | {"seed": 4}, corpus=hashes)
     assert same_draws(Facts.of(first), Facts.of(other))
