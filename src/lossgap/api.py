@@ -142,7 +142,7 @@ def compare(
     say: Say | None = None,
     **options: object,
 ) -> Comparison:
-    """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
+    """Compare two runs: what differs, how big the gap is against its noise, and which causes the evidence supports.
 
     `control` and `test` are Runs, or what names one: a run folder, a checkpoint, a log, a preset; or several of them,
     whose spread over seeds is then measured. The gap is test minus control, in nats per token. `rules` are by default
@@ -188,7 +188,7 @@ def prepare_explanation(
 
 
 def _executors(wanted: ExplainOptions) -> Executors:
-    """What trains the arms: this machine, or a Ray cluster."""
+    """Return what trains the arms: this machine, or a Ray cluster."""
     if wanted.executor == "ray":
         from lossgap.attribution.ray_executor import ray_executor
 
@@ -302,13 +302,13 @@ LAPTOP = "shakespeare_char_cpu"
 
 
 def _with(given: Given, settings: Mapping[str, object]) -> Given:
-    """What was given, with `settings` on top of it."""
+    """Return what was given, with `settings` on top of it."""
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     return Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
 
 
 def baseline(*runs: Run | str | Path, margin: float | None = None, out: str | Path | None = None) -> Baseline:
-    """What these runs of the accepted state gave, for `gate`; the same as `lossgap baseline RUN ... -o OUT`.
+    """Summarise these runs of the accepted state for `gate`; the same as `lossgap baseline RUN ... -o OUT`.
 
     Three runs at least, or a folder of runs. `margin` (nats per token) is the smallest shift that counts, by default 4
     standard deviations of these runs. With `out` it is written. Raises LossgapError for what the caller can mend.
@@ -324,7 +324,7 @@ def baseline(*runs: Run | str | Path, margin: float | None = None, out: str | Pa
 def gate(
     *runs: Run | str | Path, baseline: Baseline | str | Path, margin: float | None = None, strict: bool = False
 ) -> GateResult:
-    """Whether the runs of a change pass, fail or need more; the same as `lossgap gate RUN ... --baseline FILE`.
+    """Judge whether the runs of a change pass, fail or need more; the same as `lossgap gate RUN ... --baseline FILE`.
 
     `gate(...).exit_code` is 0, 2 or 3. `strict` fails any change, in either direction, of any signal. One may look
     after every run. Raises LossgapError for what the caller can mend.

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Given:
-    """What was given explicitly: nothing that is only a default.
+    """The settings that were given explicitly: nothing that is only a default.
 
     `values` by setting name; `sources` says where each came from (`--batch_size=12`,
     `config/x.py line 3`, `preset shakespeare_char`); `echo` holds the lines that nanoGPT prints.
@@ -112,13 +112,13 @@ def _unknown_flag(flag: str, flags: Mapping[str, Setting]) -> ConfigError:
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
-    """Whether `-h` or `--help` stands among the flags."""
+    """True if `-h` or `--help` stands among the flags."""
     flags = argv[: argv.index("--")] if "--" in argv else argv
     return "-h" in flags or "--help" in flags
 
 
 def parse_arguments(argv: Sequence[str], cls: type) -> Given:
-    """What `argv` (without the command's name) sets of dataclass `cls`, and its positionals.
+    """Return what `argv` (without the command's name) sets of dataclass `cls`, and its positionals.
 
     With `-h` or `--help` nothing else is judged. Raises as `read_arguments` does.
     """

@@ -1,4 +1,4 @@
-"""What follows from settings alone: parameters, tokens and FLOPs of nanoGPT's architecture."""
+"""Quantities that follow from settings alone: parameters, tokens and FLOPs of nanoGPT's architecture."""
 
 from __future__ import annotations
 

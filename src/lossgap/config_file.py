@@ -37,7 +37,7 @@ MAX_WARNINGS = 20
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """What a config file sets: its text, the values by setting name, and the line of each."""
+    """The contents of a config file: its text, the values by setting name, and the line of each."""
 
     path: str
     text: str
@@ -272,7 +272,7 @@ class _ConfigReader:
             self.warn("config-value-skipped", f"{where}: {words} is skipped: {reason}")
 
     def is_quiet(self, statement: ast.stmt, stored: set[str]) -> bool:
-        """Whether passing over the statement needs no word: an import, or a helper of other lines."""
+        """True if the statement may be passed over without a word: an import, or a helper of other lines."""
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return "*" not in stored  # a star import could set anything
         helpers = all(name not in self.settings and (name in self.used or name.startswith("_")) for name in stored)

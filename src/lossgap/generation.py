@@ -23,7 +23,7 @@ TOLERANCE = {torch.float32: 2.0**-13, torch.bfloat16: 2.0**-4, torch.float16: 2.
 """
 
 RACE_ROUNDING = 2.0**-18
-"""What the softmax, the division and the logarithm of a race, all in float32, can add to a difference of scores.
+"""The most that the softmax, the division and the logarithm of a race, all in float32, can add to a score difference.
 
 32 rounding units of 1: the logarithms lie within +-20, so their own rounding is below 2^-19. It counts where the logits
 are so small that their tolerance is not above it.
@@ -95,7 +95,7 @@ class _Race:
         self.winner = (probabilities / self.times).argmax(dim=-1, keepdim=True)
 
     def in_doubt(self) -> bool:
-        """Whether logits within the tolerance of these could have another winner.
+        """True if logits within the tolerance of these could have another winner.
 
         log p / q is the logit minus log q up to a constant, so the winner stands if it leads by twice the error of a
         logit over all that may be among the top k, and surely is among them itself.
@@ -117,7 +117,7 @@ class _Race:
 
 @functools.cache
 def _draws_by_race(device: torch.device) -> bool:
-    """Whether torch.multinomial on this device draws as `_Race` does: 64 draws and the generator's state agree."""
+    """True if torch.multinomial on this device draws as `_Race` does: 64 draws and the generator's state agree."""
     weights = torch.linspace(0.5, 1.5, 64 * 65, device=device).view(64, 65)
     ours, theirs = (torch.Generator(device).manual_seed(1) for _ in range(2))
     times = torch.empty_like(weights).exponential_(generator=ours)

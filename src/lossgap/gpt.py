@@ -80,7 +80,7 @@ class GPTConfig:
 NANOGPT_ARGS = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
 """The keys of `model_args` in nanoGPT's checkpoints."""
 ROTARY_BASE = 10000.0
-"""Of the rotary frequencies: arXiv:2104.09864, section 3.4.3."""
+"""The base of the rotary frequencies: arXiv:2104.09864, section 3.4.3."""
 
 
 def gpt_config(config: TrainConfig, vocab_size: int | None) -> GPTConfig:

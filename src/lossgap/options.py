@@ -41,7 +41,7 @@ class Drawn(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
-    """What the user says of one run among several: each may be given again, and Python says it to `load_run`."""
+    """The flags that describe one run among several: each may be given again, and Python passes it to `load_run`."""
 
     config: tuple[str, ...] = setting((), "settings from a config file or a preset", group=A_RUN, value="RUN=FILE")
     set: tuple[str, ...] = setting((), "one setting", group=A_RUN, value="RUN.NAME=VALUE")
@@ -63,7 +63,7 @@ class RunFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """What `compare` is asked for, beside the two runs."""
+    """The options of `compare`, beside the two runs."""
 
     margin: float = setting(MARGIN, "gaps within this count as none", "nats per token")
     spread: str | None = setting(
@@ -90,7 +90,7 @@ RUNNER = "Somebody else's trainer"
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOptions:
-    """What `explain` is asked for, beside the two runs."""
+    """The options of `explain`, beside the two runs."""
 
     budget: str = setting("20m", "what it may cost: seconds, minutes, hours, days (s, m, h, d), 30runs, or 5e14flops")
     margin: float = setting(MARGIN, "contributions within this count as none", "nats per token")
@@ -137,7 +137,7 @@ class ExplainFlags(Drawn, RunFlags, ExplainOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """What `record` is asked for, beside the settings of the training."""
+    """The options of `record`, beside the settings of the training."""
 
     iters: int = setting(50, "iterations to record", "iterations")
     start: str | None = setting(
@@ -155,7 +155,7 @@ class RecordFlags(Shown, RecordOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """What `replay` is asked for, beside the bundle. None and `auto` take the recording's choice where it is here."""
+    """The options of `replay`, beside the bundle. None and `auto` take the recording's choice where it is here."""
 
     device: str = setting("auto", DEVICE_DOC, aliases=DEVICES)
     dtype: Dtype = setting("auto", "auto is the recording's", aliases=DTYPES)
@@ -190,7 +190,7 @@ class CanaryFlags(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What `sample` is asked for, beside the runs: nanoGPT's settings and defaults, but `device` and `dtype`."""
+    """The options of `sample`, beside the runs: nanoGPT's settings and defaults, but `device` and `dtype`."""
 
     start: str = setting("\n", "the prompt, or FILE:PATH of a UTF-8 file that holds it")
     num_samples: int = setting(10, "texts per run", "texts")
@@ -215,7 +215,7 @@ class SampleFlags(Shown, SampleOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What `load_run` and `load_runs` are told beside the source."""
+    """The options of `load_run` and `load_runs`, beside the source."""
 
     format: str | None = setting(None, "read it as this format, if it is not recognised", value="NAME")
     config: str | None = setting(None, "settings that the log does not say, from a config file or preset", value="FILE")
@@ -244,7 +244,7 @@ class BaselineFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
-    """What `gate` is asked for, beside the runs and the baseline."""
+    """The options of `gate`, beside the runs and the baseline."""
 
     margin: float | None = setting(
         None, "the smallest shift that counts, in place of the baseline's", "nats per token", value="X"

@@ -37,7 +37,7 @@ _U64 = 2**64 - 1
 
 
 class Purpose(IntEnum):
-    """What a stream is for. The numbers are part of the format: never reuse or renumber one."""
+    """The purpose of a stream. The numbers are part of the format: never reuse or renumber one."""
 
     WEIGHTS = 1
     BATCHES = 2

@@ -35,7 +35,7 @@ TINY_SHAKESPEARE = "\n !$&',-.3:;?" + string.ascii_uppercase + string.ascii_lowe
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What one run said: `run` as it was named, its checkpoint file and iteration, the prompt, and the texts.
+    """The samples of one run: `run` as it was named, its checkpoint file and iteration, the prompt, and the texts.
 
     Each text begins with the prompt, as nanoGPT prints it.
     """

@@ -1,4 +1,4 @@
-"""What changes with the iteration by plan: learning rate (also of a run that somebody logged), decay, momentum."""
+"""Schedules that change with the iteration: learning rate (also of a run that somebody logged), decay, momentum."""
 
 from __future__ import annotations
 

@@ -100,17 +100,17 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether a value must be given."""
+        """True if a value must be given."""
         return self.default is dataclasses.MISSING
 
     @property
     def repeatable(self) -> bool:
-        """Whether the flag may be given again, each time adding to what is there."""
+        """True if the flag may be given again, each time adding to what is there."""
         return _without_none(self.annotation)[0] in _ADDED
 
     @property
     def is_switch(self) -> bool:
-        """Whether the flag alone, without a value, means True."""
+        """True if the flag alone, without a value, means True."""
         return _without_none(self.annotation)[0] is bool
 
 
@@ -315,7 +315,7 @@ def read_text(setting: Setting, text: str, where: str) -> Any:
 
 
 def _added(setting: Setting, kind: Any, text: str) -> object:
-    """What one more `--flag text` adds. Raises ConfigError `bad-columns`, `bad-factor`."""
+    """Return the item that one more `--flag text` adds. Raises ConfigError `bad-columns`, `bad-factor`."""
     if kind == _TEXTS:
         return (text,)
     given = f"--{setting.flag}={one_line(text, 60)}"

@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO, cast
 
 LAYOUT = "\n\t"
-"""What a text of several lines may keep."""
+"""The control characters that a text of several lines may keep."""
 
 
 def visible(text: str, keep: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What an experiment may cost: `20m`, `30runs`, `5e14flops`."""
+"""An experiment's budget: `20m`, `30runs`, `5e14flops`."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Measurement:
     evaluations: int = 20
     """Evaluations along each training, evenly spaced; the best of them is `best`."""
     tokens: int = 32768
-    """Of each split in such an evaluation, about. The final and the best state are measured on all of val."""
+    """Tokens of each split in such an evaluation, about. The final and the best state are measured on all of val."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,24 +90,24 @@ class ArmResult:
 
     key: str
     val_loss: float
-    """Of the last state on the common measurement."""
+    """The loss of the last state on the common measurement."""
     best_val_loss: float
-    """Of the state that its own evaluations found best, on the common measurement."""
+    """The loss of the state that its own evaluations found best, on the common measurement."""
     own_val_loss: float
-    """Of the last state at the arm's own context."""
+    """The loss of the last state at the arm's own context."""
     own_best_val_loss: float
     best_iter: int
     exact: bool
-    """Whether the losses are of checkpoints evaluated on all of val; else they are the log's."""
+    """True if the losses are of checkpoints evaluated on all of val; else they are the log's."""
     standard_error: float | None
-    """Of each loss; 0 if exact, None if nothing tells it."""
+    """The standard error of each loss; 0 if exact, None if nothing gives it."""
     seconds: float
     run: str
     """The run folder or log."""
     curve: tuple[tuple[int, float], ...] = field(default=())
     """(iteration, val loss) of the arm's own evaluations."""
     note: str = ""
-    """What a reader of the result must know of this arm; empty for nothing."""
+    """The remark that a reader of the result needs about this arm; empty for none."""
 
     def to_dict(self) -> dict[str, object]:
         """JSON-safe; `ArmResult.from_dict` reads it."""

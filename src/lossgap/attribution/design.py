@@ -34,7 +34,7 @@ Kind = Literal["factorial", "permutations"]
 Switched = frozenset[str]
 """The factors of an arm that have the test's level."""
 Cost = Callable[[Switched], float]
-"""What an arm takes of the budget: 1 where that is in runs, else its FLOPs or seconds."""
+"""The part of the budget that an arm takes: 1 where that is in runs, else its FLOPs or seconds."""
 LEAST_SEEDS = 3
 """Fewer repetitions give no interval."""
 LEAST_ORDERS = 8
@@ -65,11 +65,11 @@ class Design:
     kind: Kind
     factors: tuple[str, ...]
     seeds: tuple[int, ...]
-    """Of a single factorial its rounds, counted from the first seed."""
+    """The seeds; for a single factorial its rounds, counted from the first seed."""
     orders: tuple[tuple[str, ...], ...] = ()
-    """Of each seed the order of its antithetic pair; empty for factorial."""
+    """The order of each seed's antithetic pair; empty for factorial."""
     rounds: tuple[tuple[Switched, ...], ...] = ()
-    """Of each round of a single factorial its arms, each of which draws a seed of its own; empty for the others."""
+    """The arms of each round of a single factorial, each with a seed of its own; empty for the other kinds."""
     dear: frozenset[Switched] = frozenset()
     """The dearer half of a single factorial's arms: those trained once are taken to scatter as the others of them."""
     dropped: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Design:
 
     @property
     def single(self) -> bool:
-        """Whether every arm has a seed of its own."""
+        """True if every arm has a seed of its own."""
         return bool(self.rounds)
 
     def arms(self, seed: int) -> tuple[Switched, ...]:
@@ -137,7 +137,7 @@ class Design:
 
 
 def one_run(_: Switched) -> float:
-    """What an arm takes of a budget in runs."""
+    """Return what an arm takes of a budget in runs."""
     return 1.0
 
 
@@ -244,7 +244,7 @@ def _cheap(arms: Sequence[Switched], cost: Cost) -> frozenset[Switched]:
 
 
 def least_cost(names: Sequence[str], cost: Cost, kind: Kind | None = None, dropped: Sequence[str] = ()) -> float:
-    """What the cheapest design costs that gives intervals."""
+    """Return the cost of the cheapest design that gives intervals."""
     factors, gone = tuple(names), tuple(dropped)
     found = []
     if kind != "permutations" and len(factors) <= MOST_FACTORIAL:
@@ -264,7 +264,7 @@ def least_cost(names: Sequence[str], cost: Cost, kind: Kind | None = None, dropp
 
 
 def one_order_cost(names: Sequence[str], cost: Cost, seed: int) -> float:
-    """What the arms along the seed's order and its reverse cost, which divide a gap and give no interval."""
+    """Return the cost of the arms along the seed's order and its reverse, which divide a gap and give no interval."""
     path = order(names, seed)
     made = Design(kind="permutations", factors=tuple(names), seeds=(seed,), orders=(path,))
     return math.fsum(map(cost, made.arms(seed)))
@@ -358,7 +358,7 @@ def relative_width(kind: Kind, k: int, seeds: int) -> float:
 
 @cache
 def shapley_weights(names: tuple[str, ...], name: str) -> dict[Switched, float]:
-    """What the Shapley value of `name` makes of each arm's loss.
+    """Return the weight of each arm's loss in the Shapley value of `name`.
 
     sum over S without `name` of |S|! (k - |S| - 1)! / k! x (v(S + name) - v(S)).
     """

@@ -39,7 +39,7 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Game = Mapping[Switched, float]
 """Loss of each arm of one seed, nats per token."""
 Weights = Mapping[Switched, float]
-"""Of a weighted sum of arms' losses."""
+"""The weights of a weighted sum of arms' losses."""
 Part = Literal["gaps", "dropped", "contributions", "interactions", "in_control", "in_test", "higher_order"]
 RESOLUTION = 0.001
 """Nats per token: no interval is narrower than +- this, unless all seeds give exactly the same.
@@ -64,7 +64,7 @@ class Mean:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Effects:
-    """What the arms of a design say: a row for each seed, so that intervals can be taken over seeds.
+    """The losses of a design's arms: a row for each seed, so that intervals can be taken over seeds.
 
     A single factorial has one row, of its arms' means, and `errors`.
     """
@@ -90,7 +90,7 @@ class Effects:
     least: int = LEAST_SEEDS
     """Rows that an interval of a contribution takes."""
     errors: Mapping[Part, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    """Of a single factorial: of each column of each part the standard error, and its degrees of freedom."""
+    """The standard error and its degrees of freedom, for each column of each part of a single factorial."""
 
     def mean(self, part: Part, place: int = 0, intervals: int = 1) -> Mean:
         """One column of one part, with one of `intervals` simultaneous 95% intervals."""
@@ -194,7 +194,7 @@ def _of_single(design: Design, games: Mapping[int, Game]) -> Effects:
 
 @cache
 def weights_of(names: tuple[str, ...]) -> dict[Part, list[Weights]]:
-    """Of everything that all 2^k arms tell of each factor, or pair of factors."""
+    """Return the weights of everything that all 2^k arms say about each factor, or pair of factors."""
     kept, nothing = frozenset(names), frozenset[str]()
     return {
         "contributions": [shapley_weights(names, name) for name in names],
@@ -245,7 +245,7 @@ def interaction(game: Game, names: tuple[str, ...], first: str, second: str) -> 
 
 
 def marginals(game: Game, order: tuple[str, ...]) -> dict[str, float]:
-    """What each factor changes when it is switched in its turn."""
+    """Return what each factor changes when it is switched in its turn."""
     found, before = {}, frozenset[str]()
     for name in order:
         after = before | {name}
@@ -255,7 +255,7 @@ def marginals(game: Game, order: tuple[str, ...]) -> dict[str, float]:
 
 
 def all_marginals(games: Mapping[int, Game], name: str) -> dict[Switched, float]:
-    """What switching `name` changes after each set of others that was measured: means over the seeds that have both."""
+    """Return the change that `name` makes after each measured set of others: means over the seeds that have both."""
     found: dict[Switched, list[float]] = {}
     for game in games.values():
         for arm, loss in game.items():

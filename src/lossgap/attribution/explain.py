@@ -57,7 +57,7 @@ Executors = Callable[[Path, int], Executor]
 
 
 IDENTITY = ("budget", "margin", "coordinates", "scale", "seed", "screen", "workers", "threads")
-"""What was asked that makes an experiment another one."""
+"""The options that make an experiment another one."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

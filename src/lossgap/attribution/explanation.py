@@ -58,7 +58,7 @@ class Interaction:
 
 @dataclass(frozen=True, kw_only=True)
 class EndEffects:
-    """What switching one factor does in either recipe, all else being that recipe's: no mean over mixtures.
+    """The effect of switching one factor in either recipe, all else being that recipe's: no mean over mixtures.
 
     The 95% intervals are simultaneous over both ends of all factors.
     """
@@ -82,14 +82,14 @@ class Division:
     reported: Quantity
     """Test minus control as the two runs say it."""
     measurement: Quantity
-    """What the ends' own measurement (own context) makes of the gap beside the common one: mean over seeds of
+    """The contribution of the ends' own measurement (own context) beside the common one: mean over seeds of
     (own - common) of the test minus that of the control."""
     common: Quantity
-    """Of the re-trained ends on the common measurement."""
+    """The gap of the re-trained ends on the common measurement."""
     ends: tuple[float, float]
     """Mean losses of the re-trained control and test on the common measurement."""
     own_context: tuple[float, float]
-    """What each end gains from its own longer context: own minus common loss, 0 at the common context."""
+    """The gain of each end from its own longer context: own minus common loss, 0 at the common context."""
     contributions: tuple[Contribution, ...]
     """Largest first."""
     interactions: tuple[Interaction, ...]
@@ -123,7 +123,7 @@ class ArmRow:
     run: str
     exact: bool
     cached: bool
-    """Whether an earlier experiment had trained it."""
+    """True if an earlier experiment had trained it."""
     curve: tuple[tuple[int, float], ...] = ()
 
 
@@ -152,13 +152,13 @@ class Scale:
 
     @property
     def true(self) -> bool:
-        """Whether nothing was scaled."""
+        """True if nothing was scaled."""
         return self.iterations == 1 and self.shape == 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What was asked for and what it came to."""
+    """The budget that was asked for, and what it came to."""
 
     asked: str
     runs: int
@@ -179,7 +179,7 @@ class DesignSummary:
     seeds: tuple[int | None, ...]
     """Rounds, where every arm has a seed of its own."""
     arms_per_seed: int
-    """Of the first round, where every arm has a seed of its own."""
+    """The arms of each seed; of the first round, where every arm has a seed of its own."""
     repeated: int = 0
     """Arms that the later rounds train again, where every arm has a seed of its own; 0 if arms share their seeds."""
     screening_seeds: tuple[int, ...] = ()
@@ -201,7 +201,7 @@ class Explanation(Shown):
 
     control: str
     test: str
-    """What the user named them."""
+    """The user's names of the two runs."""
     coordinates: Literal["iterations", "tokens"]
     margin: float
     factors: tuple[Factor, ...]
@@ -227,7 +227,7 @@ class Explanation(Shown):
 
     @property
     def open_factors(self) -> tuple[OpenFactor, ...]:
-        """What is not settled at last or at best, cheapest first."""
+        """The factors that are not settled at last or at best, cheapest first."""
         found: dict[str, int | None] = {}
         for division in (self.last, self.best):
             for item in division.contributions:
@@ -274,7 +274,7 @@ class Explanation(Shown):
         return tuple(steps)
 
     def _price(self, runs: int) -> str:
-        """What so many runs take at the pace of this experiment, in words; empty where that is not known."""
+        """Return what so many runs take at the pace of this experiment, in words; empty where that is not known."""
         if not self.budget.spent_runs or not self.budget.spent_seconds > 0:
             return ""
         return f", about {duration(runs * self.budget.spent_seconds / self.budget.spent_runs)} at the pace of this one"

@@ -33,7 +33,7 @@ ROUNDING = ("compile", "deterministic", "attention", "adamw", "threads")
 HORIZONS = ("lr_decay_iters", "warmup_iters")
 BATCH = ("gradient_accumulation_steps", "batch_size")
 SEED_STEP = 7919
-"""What a seed that is made a factor adds at the test's level: another repetition, and nothing else."""
+"""The step that a seed, where it is a factor, adds at the test's level: another repetition, and nothing else."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 
@@ -195,7 +195,7 @@ def _carried(config: TrainConfig, name: str, max_iters: int) -> int:
 
 
 def _in_proportion(control: TrainConfig, test: TrainConfig, name: str, with_length: bool) -> bool:
-    """Whether a horizon is the same part of both trainings, so that it comes along with the length.
+    """True if a horizon is the same part of both trainings, so that it comes along with the length.
 
     Where length is a factor, up to one iteration of the shorter, which rounding makes of equal parts. Where it is not
     (equal tokens in other iterations), one end's horizon must give the other's.

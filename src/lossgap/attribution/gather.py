@@ -35,7 +35,7 @@ class Ended:
     done: int
     total: int
     seconds: float
-    """Of the arm; 0 if it was cached or failed."""
+    """Seconds the arm took; 0 if it was cached or failed."""
     what: str
     """One line if something went wrong; else empty."""
 
@@ -61,11 +61,11 @@ class Gathered:
     """Seconds that the arms trained here took, summed."""
 
     def result(self, seed: int, switched: Switched) -> ArmResult:
-        """Of one arm."""
+        """Return the result of one arm."""
         return self.results[self.arms[seed, switched].key]
 
     def games(self, at: At) -> dict[int, Game]:
-        """Of every seed the loss of every arm, on the common measurement."""
+        """Return every seed's losses, one for every arm, on the common measurement."""
         return {
             seed: {switched: _loss(self.result(seed, switched), at) for switched in self.design.arms(seed)}
             for seed in self.design.seeds
@@ -107,7 +107,7 @@ class _Gathering:
         self.attempts: dict[str, int] = {}
         self.doubted: set[Switched] = set()
         self.early = False
-        """Whether the first arms were tried again before all else."""
+        """True once the first arms were tried again before all else."""
         self.given_up: dict[int, None] = {}
         """Seeds to be replaced, in order."""
         self.spent = 0.0
@@ -207,7 +207,7 @@ class _Gathering:
         self._tell(result.seconds, "")
 
     def _hopeless(self) -> bool:
-        """Whether to break off the round: a command with a mistake in it would fail as often as there are arms.
+        """Return whether to break off the round: a command with a mistake in it would fail as often as there are arms.
 
         Raises TrainingError `arms-fail` when the first arms failed again.
         """
@@ -222,7 +222,7 @@ class _Gathering:
         return first_time
 
     def _doubtful(self, key: str, final: bool) -> bool:
-        """Whether to break off the round: a combination that failed so often is tried again before all else.
+        """Return whether to break off the round: a combination that failed so often is tried again before all else.
 
         Raises TrainingError `arms-fail` when that, too, failed with every seed.
         """

@@ -19,7 +19,7 @@ class ShapeTiming:
     arms: int
     """Arms of this shape that are still to be trained."""
     iterations: int
-    """Of one such arm."""
+    """The iterations of one such arm."""
     seconds_per_iter: float
     """Measured with as many arms at once, and as many threads each, as the experiment will have."""
 
@@ -31,20 +31,20 @@ class Price(Shown):
     kind: Literal["factorial", "permutations"]
     factors: tuple[str, ...]
     seeds: int
-    """Of the confirmation."""
+    """The seeds of the confirmation."""
     arms_per_seed: int
     repeated: int = 0
     """Arms that are trained again where every arm has a seed of its own; see `DesignSummary`."""
     arms: int
     """In all, screening included."""
     cached: int
-    """Of these, arms that an earlier experiment has trained."""
+    """The number of these arms that an earlier experiment has trained."""
     seconds: float
     """Predicted for those that are left, on this machine."""
     at_once: int
     """Arms that run at the same time."""
     threads: int
-    """Of each arm."""
+    """The threads of each arm."""
     resolvable: float | None
     """Half width of a contribution's interval, nats per token, that is to be expected; None if no spread is known."""
     resolvable_why: str = ""
@@ -57,4 +57,4 @@ class Price(Shown):
     timings: tuple[ShapeTiming, ...] = ()
     not_switched: tuple[NotSwitched, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a user must know before the start, one sentence each."""
+    """The notes that a user needs before the start, one sentence each."""

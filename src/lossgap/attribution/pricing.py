@@ -36,7 +36,7 @@ SCREENING = 1 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What runs: decided before the start."""
+    """The decisions about an experiment, made before the start."""
 
     plan: FactorPlan
     scale: Scale
@@ -74,10 +74,10 @@ class Pricing:
     seed: int
     screen: bool
     one_seed: bool
-    """Whether the trainer offers no seed, so that a second repetition would be the first again."""
+    """True if the trainer offers no seed, so that a second repetition would be the first again."""
     root: Path
     identity: Mapping[str, object]
-    """What was asked, JSON-safe: it names the stored plan, with the configs."""
+    """The request, JSON-safe: it names the stored plan, with the configs."""
 
     def choose(self, wanted: Scale | None) -> Experiment:
         """The stored experiment, or a new one at the scale that is wanted; None takes the first that fits.
@@ -139,7 +139,7 @@ class Pricing:
         return self.allowance.amount * (speed.workers.at_once if self.allowance.unit == "seconds" else 1)
 
     def _cost(self, plan: FactorPlan, speed: Speed) -> Cost:
-        """What an arm takes of the budget."""
+        """Return the part of the budget that an arm takes."""
         if self.allowance.unit == "runs":
             return one_run
         if self.allowance.unit == "flops":
@@ -150,7 +150,7 @@ class Pricing:
         return cache(lambda switched: flops(plan.settings(switched), self.vocab_size))
 
     def _least(self, names: Sequence[str], cost: Cost) -> float:
-        """What intervals take at least; one seed, where the trainer offers no other."""
+        """Return the least cost of intervals; that of one seed, where the trainer offers no other."""
         if self.one_seed:
             return one_order_cost(names, cost, self.seed)
         return least_cost(names, cost)

@@ -25,7 +25,7 @@ def quote(
     notes: Sequence[str],
     arm_of: Callable[[Switched, int], Arm],
 ) -> Price:
-    """What the experiment takes on this machine, and the smallest contribution that it can resolve."""
+    """Return what the experiment takes on this machine, and the smallest contribution that it can resolve."""
     plan, speed, main = experiment.plan, experiment.speed, experiment.design or experiment.screening
     assert main is not None
     left, cached = [], 0

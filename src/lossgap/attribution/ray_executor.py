@@ -50,7 +50,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True)
 class RayShare:
-    """What one arm takes of a machine."""
+    """The share of a machine that one arm takes."""
 
     cpus: int
     gpus: float = 0.0
@@ -70,7 +70,7 @@ class RayShare:
 
 
 def ray_executor(address: str | None) -> Executors:
-    """What makes the executor: in the cluster at `address` (`auto`: the one running here), or, if None, in a Ray here.
+    """Return a maker of executors: in the cluster at `address` (`auto`: the one running here), or a Ray here if None.
 
     Raises ConfigError `missing-extra`.
     """
@@ -94,7 +94,7 @@ class RayExecutor(Executor):
         self.address = address
         self._ray = _ray()
         self._entered = False
-        """Whether this process came into a Ray through us, and so leaves it with us."""
+        """True if this process came into a Ray through us, and so leaves it with us."""
         self._sigterm: Any = None
 
     def __enter__(self) -> RayExecutor:

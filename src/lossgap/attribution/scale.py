@@ -22,7 +22,7 @@ STEPS = ((1, 1), (2, 1), (4, 1), (4, 2), (8, 2), (16, 2), (8, 4), (16, 4), (32, 
 LEAST_HEAD = 4
 LEAST_CONTEXT = 8
 LEAST_WINDOWS = 4
-"""Of the longer context, that a train split keeps."""
+"""The windows of the longer context that a train split keeps at least."""
 CLAIM = "numbers, order and signs are of this scale, and may differ at the true one"
 FEWER = "are fewer than at the true scale, and overfitting may be missed"
 _FORM = re.compile(r"([1-9][0-9]{0,5})(?::([1-9][0-9]{0,5}))?")

@@ -79,7 +79,7 @@ class Speed:
 
 
 def shape(config: Config) -> Shape:
-    """What decides the seconds of an iteration."""
+    """Return what decides the seconds of an iteration."""
     return (*(config[name] for name in SHAPE), config["dropout"] != 0.0)
 
 

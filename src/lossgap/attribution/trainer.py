@@ -1,4 +1,4 @@
-"""What trains the arms of an experiment: our own trainer, or somebody else's, behind one face."""
+"""The trainers of an experiment's arms: our own, or somebody else's, behind one face."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trainer:
     workers: Workers | None
     """Forced, or None: the fastest."""
     timed: bool
-    """Whether the budget is in seconds, so that a foreign trainer's speed must be known before the start."""
+    """True if the budget is in seconds, so that a foreign trainer's speed must be known before the start."""
 
     @property
     def vocab_size(self) -> int:
@@ -56,7 +56,7 @@ class Trainer:
         return measure.our_arm(settings, seed, measurement, corpus, device, threads, train_tokens)
 
     def _stated(self) -> frozenset[str]:
-        """What an arm says. Horizons that nobody stated have nanoGPT's defaults, which are no other trainer's."""
+        """Return an arm's settings. Unstated horizons have nanoGPT's defaults, which no other trainer shares."""
         assert self.runner is not None
         return self.ends.stated | (CARRIED if self.runner.reader == "nanogpt" else {"max_iters"})
 

@@ -24,13 +24,13 @@ class Corpus:
     """One line: where the tokens came from."""
 
     sha256: str
-    """Of the text file's bytes; of the token files (equal to `tokens_sha256`) where there is no text."""
+    """The hash of the text file's bytes; of the token files (equal to `tokens_sha256`) where there is no text."""
 
     tokens_sha256: str
-    """Of the token files. Equal tokens have equal values, whether from a text or from nanoGPT's prepared folder."""
+    """The hash of the token files. Equal tokens have equal values, from a text or from nanoGPT's prepared folder."""
 
     hash_method: str
-    """What `tokens_sha256` hashed of each token file: all of it, or the size and a sample of blocks."""
+    """The part of each token file that `tokens_sha256` hashed: all of it, or the size and a sample of blocks."""
 
     train: Tokens = field(repr=False)
     """Read-only memory map, (n_train,)."""

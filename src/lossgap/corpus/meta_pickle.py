@@ -35,7 +35,7 @@ class _Mark:
 
 @dataclass(frozen=True)
 class Meta:
-    """What a `meta.pkl` says: the size of the vocabulary (None without a file), and its characters if it has them."""
+    """The contents of a `meta.pkl`: the size of the vocabulary (None without a file), and its characters if any."""
 
     vocab_size: int | None
     tokenizer: CharTokenizer | None

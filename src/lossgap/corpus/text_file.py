@@ -28,7 +28,7 @@ class TextFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.sha256: str | None = None
-        """Of the file's bytes; set when a pass has reached the end."""
+        """The hash of the file's bytes; set when a pass has reached the end."""
 
     def code_points(self) -> Iterator[npt.NDArray[np.uint32]]:
         """The characters as Unicode code points, piece after piece.

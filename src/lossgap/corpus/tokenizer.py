@@ -18,7 +18,7 @@ _END_OF_TEXT = "<|endoftext|>"
 
 
 class Tokenizer(Protocol):
-    """What turns text into token ids and back, and can be carried in a checkpoint as a plain dict."""
+    """An object that turns text into token ids and back, and can be carried in a checkpoint as a plain dict."""
 
     @property
     def vocab_size(self) -> int:

@@ -50,7 +50,7 @@ class ModelState:
     reported: Value | None = None
     """Val loss in nats per token."""
     per_token: float = 1.0
-    """What the comparison multiplied it by to have its own unit."""
+    """The factor by which the comparison multiplied it to have its own unit."""
     why: str = ""
 
 
@@ -121,7 +121,7 @@ def _reported(facts: Facts, side: str, alignment: Alignment, of: Which) -> Model
 
 
 def _said_by(found: Checkpoint) -> Value | None:
-    """What a checkpoint says of its own state: its best val loss, if that is of this iteration."""
+    """Return the best val loss that a checkpoint records, if it is that of this iteration."""
     state = found.part("state")
     # nanoGPT writes only where the val loss improves, unless always_save_checkpoint is set (its default).
     own = state.get("best_iter") == found.iter_num if state else found.config.get("always_save_checkpoint") is False

@@ -135,7 +135,7 @@ def _places(name: str, beside: Path) -> list[str]:
 
 
 def _fits(corpus: Corpus, vocab_size: int) -> bool:
-    """Whether the corpus's ids are those of a model; where nanoGPT names no vocabulary, they are GPT-2's."""
+    """True if the corpus's ids are those of a model; where nanoGPT names no vocabulary, they are GPT-2's."""
     return corpus.vocab_size == vocab_size if corpus.vocab_size else vocab_size >= _GPT2_TOKENS
 
 
@@ -231,12 +231,12 @@ def _layout(corpora: tuple[Corpus, Corpus]) -> tuple[Callable[[tuple[int, int]],
 
 
 def _same_meaning(first: Tokenizer | None, second: Tokenizer | None) -> bool:
-    """Whether equal ids mean equal text; where one tokenizer is not known, they are taken to."""
+    """True if equal ids mean equal text; where one tokenizer is not known, they are taken to."""
     return first is None or second is None or first.to_dict() == second.to_dict()
 
 
 def _reported(state: ModelState, unit: Unit, bytes_per_token: float) -> tuple[float | None, str]:
-    """What is reported of a state, in `unit`; else None and why."""
+    """Return what is reported of a state, in `unit`; else None and why."""
     if state.reported is None:
         return None, "nothing that was read has the val loss of this state"
     value = state.reported.value

@@ -19,7 +19,7 @@ from lossgap.corpus import Tokenizer, Tokens, exact_windows
 from lossgap.corpus.windows import Int64s
 
 REPLACEMENT = "\ufffd"
-"""What stands for bytes that are no UTF-8: a token that ends inside a character has it in its text."""
+"""The character that replaces invalid UTF-8: a token that ends inside a character has it in its text."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

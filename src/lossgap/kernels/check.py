@@ -71,7 +71,7 @@ class Check:
 
     @property
     def is_ok(self) -> bool:
-        """Whether the error is within what is allowed."""
+        """True if the error is within what is allowed."""
         return self.error is not None and self.error <= self.allowed
 
     @property
@@ -88,7 +88,7 @@ class Check:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Canary(Shown):
-    """What the canary found."""
+    """The canary's findings."""
 
     numerics: Numerics
     environment: Mapping[str, object]
@@ -98,12 +98,12 @@ class Canary(Shown):
 
     @property
     def faults(self) -> tuple[Check, ...]:
-        """What the run computes and is out of bounds, worst first."""
+        """The checks that are out of bounds among those that the run computes, worst first."""
         return self._faults(True)
 
     @property
     def traps(self) -> tuple[Check, ...]:
-        """What is out of bounds among the cases that the run does not compute."""
+        """The checks that are out of bounds among the cases that the run does not compute."""
         return self._faults(False)
 
     def _faults(self, of_run: bool) -> tuple[Check, ...]:
@@ -249,7 +249,7 @@ def _uniform(name: str, like: Tensor) -> Tensor:
 
 
 def running_sum_error(terms: Float64) -> float:
-    """What adding (n, m) up over n in float32, one after the other, is off by: root mean square over m."""
+    """Return the error of adding (n, m) up over n in float32, one after the other: root mean square over m."""
     added = terms.astype(np.float32)
     sums = np.add.accumulate(added, axis=0, dtype=np.float32)[-1]
     return float(np.sqrt(np.mean(np.square(sums - added.astype(np.float64).sum(0)))))

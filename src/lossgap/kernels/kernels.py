@@ -96,7 +96,7 @@ class Normalisation(Operation):
         return dict(zip(self.directions, found, strict=True))
 
     def terms(self, inputs: Tensors) -> Mapping[str, Float64]:
-        """Of 64 channels."""
+        """Return the terms of 64 channels."""
         x, g = inputs["x"][:, :64], inputs["g"][:, :64]
         found = {"weight gradient": (g * x / x.std()).numpy(), "bias gradient": g.numpy()}
         return {name: terms for name, terms in found.items() if name in self.directions}
@@ -214,7 +214,7 @@ class Embedding(Operation):
         return {"output": table[index[sample(len(index))]], "table gradient": gradient}
 
     def terms(self, inputs: Tensors) -> Mapping[str, Float64]:
-        """Of the most frequent token."""
+        """Return the terms of the most frequent token."""
         index, g = inputs["index"], inputs["g"]
         return {"table gradient": g[index == index.mode().values][:, :64].numpy()}
 

@@ -30,7 +30,7 @@ Noise = Callable[[str, Tensor], Tensor]
 """Moves each number of a tensor by a random part of its unit roundoff; the name is the key of the draw."""
 
 SEED = 1
-"""Of the inputs; a constant, so that two machines are given the same ones."""
+"""The seed of the inputs; a constant, so that two machines are given the same ones."""
 ROWS = 256
 """Rows of an output that float64 computes."""
 POOL = (1 << 20) + 7
@@ -46,10 +46,10 @@ class Operation(ABC):
     name: str
     shape: str
     of_run: bool
-    """Whether the run computes it; the others are cases of known traps."""
+    """True if the run computes it; the others are cases of known traps."""
     inputs: Tensors
     directions: Mapping[str, Direction]
-    """Of each output."""
+    """The direction of each output."""
 
     @abstractmethod
     def on_device(self, numerics: Numerics) -> Tensors:
@@ -80,8 +80,10 @@ class Operation(ABC):
         return {}
 
     def base(self, inputs: Tensors, output: str) -> Tensor | None:
-        """What an output is a small change of, such as the weights before an update: errors are relative to the
-        change."""
+        """Return the value that an output changes a little, such as the weights before an update; None without one.
+
+        Errors are then relative to the change.
+        """
         return None
 
 

@@ -89,7 +89,7 @@ class Linear(Operation):
         return UNIT[self.dtype]
 
     def terms(self, inputs: Tensors) -> Mapping[str, Float64]:
-        """Of 64 outputs each."""
+        """Return the terms of 64 outputs each."""
         x, w, g = inputs["x"], inputs["w"], inputs["g"]
         columns_x, columns_g = inputs["columns of x"], inputs["columns of g"]
         found = {

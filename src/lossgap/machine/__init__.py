@@ -1,4 +1,4 @@
-"""What this computer is and can do: facts, devices, the compiler, peak FLOP/s.
+"""This computer and what it can do: facts, devices, the compiler, peak FLOP/s.
 
 Importing this package does not import torch; calling most of it does.
 """

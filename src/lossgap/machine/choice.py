@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Choice(Generic[T]):
-    """What was chosen (`value`) and one line that says why (`why`), fit for a log and for run.json."""
+    """A choice (`value`) and one line that gives its reason (`why`), fit for a log and for run.json."""
 
     value: T
     why: str

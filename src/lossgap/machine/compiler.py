@@ -1,4 +1,4 @@
-"""Whether torch.compile can work here, decided by trying the part that fails in practice.
+"""The trial of whether torch.compile can work here: the part that fails in practice is run once.
 
 A full trial (compile a small function, forward and backward) took 18.6 s with cold caches and 3.4 s with warm
 ones on two x86 cores. What stops torch.compile on real machines is the toolchain around it, so the trial here

@@ -1,4 +1,4 @@
-"""What this computer is: the facts that a run records, so that two runs can be told apart by machine.
+"""The facts about this computer that a run records, so that two runs can be told apart by machine.
 
 `environment(device)` is one flat dict of JSON values. Nothing in it names a person, a host or a folder.
 Whatever cannot be found out is None.

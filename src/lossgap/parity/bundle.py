@@ -78,7 +78,7 @@ class Bundle:
     environment: Mapping[str, object]
     """The recording machine, as `lossgap.machine.probe.environment` has it."""
     version: str = __version__
-    """Of the lossgap that recorded."""
+    """The version of the lossgap that recorded."""
     first: int
     """The first recorded iteration."""
     windows: Tensor = field(repr=False)

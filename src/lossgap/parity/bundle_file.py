@@ -282,7 +282,7 @@ def _corpus(fields: Fields) -> dict[str, object]:
 
 
 def _numerics(fields: Fields) -> dict[str, object]:
-    """What a replay resolves its own numerics from."""
+    """Return the settings from which a replay resolves its own numerics."""
     kinds = typing.get_type_hints(Numerics)
     fields.only(tuple(kinds))
     found: dict[str, object] = {name: fields.flag(name) for name, kind in kinds.items() if kind is bool}

@@ -1,4 +1,4 @@
-"""What the trainer itself would draw for a stretch: its batches, its evaluation batches, its start."""
+"""The draws that the trainer itself would make for a stretch: its batches, its evaluation batches, its start."""
 
 from __future__ import annotations
 

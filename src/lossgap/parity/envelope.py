@@ -38,16 +38,16 @@ from lossgap.random import Float64
 from lossgap.training.numerics import Numerics, training_attention
 
 LEVEL = 0.01
-"""Of trainings that differ by rounding alone, the share that is taken for different; over the whole stretch."""
+"""The share of trainings, differing by rounding alone, that is taken for different; over the whole stretch."""
 FLOOR = 4
 """Units in the last place of the loss that are always allowed."""
 LEAD = 2
 """Iterations by which the growth is read ahead."""
 LEAST_SPREAD = 0.25
-"""Of the logarithms of the largest departures."""
+"""The least spread of the logarithms of the largest departures."""
 FEWEST_TWINS = 8
 SEED = 1
-"""Of the twins; a constant, so that an envelope repeats."""
+"""The seed of the twins; a constant, so that an envelope repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Envelope:
     coarser: str
     """The dtype whose rounding it is of."""
     paired: bool
-    """Whether the differences are between two dtypes."""
+    """True if the differences are between two dtypes."""
 
     @property
     def widest(self) -> float:

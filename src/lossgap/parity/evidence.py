@@ -1,4 +1,4 @@
-"""What the recording machine knows of one step: each value in float64, its own errors, and what rounding allows.
+"""The recording machine's evidence for one step: each value in float64, its own errors, and what rounding allows.
 
     items = gather(job, numerics, moment, gradients)
 
@@ -43,9 +43,9 @@ FEW = 4
 SCALAR_TWINS = 8
 """The error of a single number is small by chance now and then, so a loss has more twins."""
 FLOOR = 4 * 2.0**-24
-"""Of what a loss or a norm is allowed in any arithmetic: 4 units in the last place of float32."""
+"""The least that a loss or a norm is allowed in any arithmetic: 4 units in the last place of float32."""
 LEAST_EXACT = 2.0**-44
-"""Of what float64 is allowed."""
+"""The least that float64 is allowed."""
 ROUNDED_EXACT = 2.0**-22
 """The same for an update from gradients of float64 rounded to float32: another machine may round one the other way."""
 
@@ -64,7 +64,7 @@ class Item:
 
     key: Key
     sketch: Float64
-    """Of the float64 value."""
+    """The sketch of the float64 value."""
     exact: float
     """Relative distance within which float64 on another machine must give the same."""
     allowances: Mapping[Arithmetic, StepAllowance] = field(default_factory=dict)

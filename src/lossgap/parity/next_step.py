@@ -1,7 +1,7 @@
-"""What to do after a replay: find what made a fault, narrow an envelope that is too wide, or record more.
+"""The step after a replay: find what made a fault, narrow an envelope that is too wide, or record more.
 
-Which of them it is follows from the verdict. A fault comes first: while it is there, a longer recording would tell
-nothing of the hardware.
+Which of them it is follows from the verdict. A fault comes first: while it is there, a longer recording would say
+nothing about the hardware.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ CHECKPOINTS = 2
 MOST_EVALUATION, EVALUATION_TOKENS = 20, 1 << 16
 """Evaluation batches of each split in a bundle, at most, and tokens, if these are not fewer than two batches."""
 UPDATES_PER_POINT, UPDATES_PER_BATCH = 110, 6
-"""What the evidence of one checkpoint costs, in updates of the training, and that of each evaluation batch of a split.
+"""The cost of one checkpoint's evidence and of each evaluation batch of a split, in updates of the training.
 
 Measured with the laptop recipe on two x86 cores (smaller models 90 to 170).
 """

@@ -105,7 +105,7 @@ class Step:
             return capture(self.model, batch, training=training)
 
     def unit(self, unit: Unit, move: Move | None = None) -> dict[Key, Tensor]:
-        """What a unit makes of its own inputs: output and gradients by key, float64 on the CPU."""
+        """Compute a unit from its own inputs: output and gradients by key, float64 on the CPU."""
         with applied(self.numerics), self._mode(unit.training):
             found = unit.run(self.model, None if self.exact else self.numerics, self.scale, move)
         return {unit_key(unit.name, what, unit.training): tensor for what, tensor in found.items()}
@@ -195,7 +195,7 @@ def update_key(parameter: str) -> Key:
 
 
 def inputs_of(unit: Unit) -> dict[Key, Tensor]:
-    """What a unit was given, by key: what must be equal on two machines before its results can be compared."""
+    """Return the inputs of a unit, by key: they must be equal on two machines before its results can be compared."""
     training = unit.training
     x = unit.args[0]
     assert isinstance(x, Tensor)
@@ -206,7 +206,7 @@ def inputs_of(unit: Unit) -> dict[Key, Tensor]:
 
 
 def is_of_unit(key: Key, name: str, training: bool) -> bool:
-    """Whether a value is what this unit makes of its own inputs, in training or in evaluation."""
+    """True if a value is what this unit makes of its own inputs, in training or in evaluation."""
     if (key.direction == "evaluation") == training:
         return False
     if key.what == OWN_GRADIENT:
@@ -220,5 +220,5 @@ def data_of(job: Job, iteration: int) -> dict[Key, Tensor]:
 
 
 def matters(given: Key, key: Key) -> bool:
-    """Whether a value depends on what its unit was given there: an output on no gradient."""
+    """True if a value depends on what its unit was given there: an output depends on no gradient."""
     return given.direction == key.direction or given.what == INPUT or key.direction == "optimizer"

@@ -40,7 +40,7 @@ from lossgap.training.numerics import Departure, Numerics, resolve
 Say = Callable[[str], None]
 
 DIRECTIONS: dict[Shape, Any] = {"at the start": "forward", "first update": None, "gradual": None, "sudden": None}
-"""What the losses alone tell of the direction."""
+"""The direction that the losses alone suggest."""
 MOST_TWINS = 1000
 
 

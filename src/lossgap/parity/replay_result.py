@@ -36,7 +36,7 @@ class FirstDeparture:
     """None where every recorded step is right, and only the losses part."""
     direction: DepartureDirection | None
     what: str
-    """Of the layer: its output, the gradient of its input; or the shape of the parting losses."""
+    """The value of the layer: its output, the gradient of its input; or the shape of the diverging losses."""
     why: str
 
 
@@ -59,7 +59,7 @@ class Replay(Shown):
     verdict: Word
     reasons: tuple[str, ...]
     settle: str
-    """What would decide an undecided verdict; empty if it is decided."""
+    """The step that would decide an undecided verdict; empty if it is decided."""
     margin: float
     """Nats per token that rounding may make and still count as none."""
     steps: Steps
@@ -79,11 +79,11 @@ class Replay(Shown):
     recorded_iterations: int
     """As many as the bundle has; more than `iterations` where a part was asked for."""
     max_iters: int
-    """Of the recorded training."""
+    """The length of the recorded training."""
     seconds_per_iter: float
     seconds: float
     beyond: NextStep
-    """What would tell of iterations that were not recorded, and its price."""
+    """The step that would cover iterations that were not recorded, and its price."""
     fail_on_difference: bool = False
     """The verdict was made a condition: `exit_code` says whether it is met."""
 
@@ -94,17 +94,17 @@ class Replay(Shown):
 
     @property
     def layers(self) -> list[StepCheck]:
-        """Of each layer and direction the check that is furthest out, in the order of the data flow."""
+        """Return the check that is furthest out for each layer and direction, in the order of the data flow."""
         return self.steps.worst()
 
     @property
     def shape(self) -> Shape | None:
-        """What the parting of the losses looks like; None where they do not part."""
+        """The shape in which the losses diverge; None where they do not."""
         return self.trajectory.shape
 
     @property
     def next(self) -> tuple[NextStep, ...]:
-        """What to do now, most useful first: after a fault what finds its cause, else what is not known yet."""
+        """The steps to take now, most useful first: after a fault what finds its cause, else what is not known yet."""
         if self.verdict == "different":
             found = next_step.after_a_fault(
                 self.source,

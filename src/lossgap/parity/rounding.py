@@ -13,7 +13,7 @@ from lossgap.gpt import GPT, MLP, CausalSelfAttention
 from lossgap.training.numerics import Numerics
 
 Arithmetic = Literal["float32", "tf32", "bfloat16", "float16"]
-"""What products are computed in; sums, layer norms and the optimizer stay in float32."""
+"""The arithmetic of products; sums, layer norms and the optimizer stay in float32."""
 
 PRECISION: dict[Arithmetic, int] = {"float32": 24, "tf32": 11, "bfloat16": 8, "float16": 11}
 """Bits of the significand (IEEE 754 and NVIDIA's A100 white paper for TF32), the leading one counted."""

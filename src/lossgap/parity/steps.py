@@ -54,7 +54,7 @@ from lossgap.training.numerics import Numerics, before_cuda
 
 Verdict = Literal["within", "out of bounds", "below what this dtype can show", "not judged"]
 RATE_ALLOWED = 1e-12
-"""Of a learning rate: the cosine of two C libraries, which no dtype rounds."""
+"""The error allowed for a learning rate: the cosine of two C libraries, which no dtype rounds."""
 CODE_DIFFERS = "the code differs"
 """How the reason of a check begins where float64, which no device rounds, is another one here."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -72,7 +72,7 @@ class StepCheck:
     """The unit (`transformer.h.0.mlp.c_fc`), the parameter, or `whole step`, `AdamW`, `val loss`, `inputs`, ..."""
     direction: Direction
     what: str
-    """Of the unit: its output, the gradient of its input, ..."""
+    """The value of the unit: its output, the gradient of its input, ..."""
     error: float | None
     """Relative, in the 2-norm, against float64; None where it is not finite or not judged, with `why`."""
     allowed: float | None
@@ -106,7 +106,7 @@ class Steps:
         return self.first is not None and self.first.why.startswith(CODE_DIFFERS)
 
     def worst(self) -> list[StepCheck]:
-        """Of each name and direction the check that is furthest out, in the order of their first appearance."""
+        """Return the check that is furthest out for each name and direction, in the order of their first appearance."""
         found: dict[tuple[str, Direction], StepCheck] = {}
         for check in self.checks:
             place = (check.name, check.direction)
@@ -184,7 +184,7 @@ class _Judging:
         return self._each(lambda key: key.direction == "optimizer", here, found, changed)
 
     def _weights(self) -> list[StepCheck]:
-        """Whether the device holds the recorded weights, bit for bit."""
+        """Check that the device holds the recorded weights, bit for bit."""
         here = {name: parameter.detach().cpu() for name, parameter in self.device.model.named_parameters()}
         errors = {n: relative_error(here[n].double(), given.double()) for n, given in self.point.moment.weights.items()}
         wrong = [name for name, error in errors.items() if error]
@@ -275,7 +275,7 @@ class _Judging:
 
 
 def _cause(found: Tensor | None, same: bool, code: float) -> str:
-    """What is off, as far as it can be told: the code, or this device's computing of it."""
+    """Return what is off, as far as it can be told: the code, or this device's computing of it."""
     if found is None:
         return "there is none here"
     if same:
@@ -288,7 +288,7 @@ def _cause(found: Tensor | None, same: bool, code: float) -> str:
 
 
 def drawn_checks(bundle: Bundle) -> Iterator[StepCheck]:
-    """Whether this machine draws the recorded tokens and initial weights by itself, bit for bit.
+    """Check that this machine draws the recorded tokens and initial weights by itself, bit for bit.
 
     The tokens are compared where the corpus is here, which has the recorded hash.
     """

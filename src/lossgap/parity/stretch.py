@@ -41,14 +41,14 @@ class Moment:
     step: int = 0
     """Updates made, by AdamW's count."""
     scale: float | None = None
-    """Of the loss scaler for float16; None takes torch's first one."""
+    """The scale of the loss scaler for float16; None takes torch's first one."""
     growth: int = 0
     """Updates since the loss scale last changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is trained on what, apart from the numerics."""
+    """The job of a stretch: what is trained, and on what data, apart from the numerics."""
 
     config: TrainConfig
     shape: GPTConfig
@@ -104,7 +104,7 @@ class _Finer(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """What a stretch gave, in full precision."""
+    """The results of a stretch, in full precision."""
 
     first: int
     """The first iteration."""

@@ -55,7 +55,7 @@ class Place:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the envelope allows it; without an envelope, whether both are equal."""
+        """True if the envelope allows it; without an envelope, if both are equal."""
         if not (math.isfinite(self.recorded) and math.isfinite(self.replayed)):
             return _alike(self.recorded, self.replayed)
         if self.low is None or self.high is None:
@@ -83,17 +83,17 @@ class Trajectory:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the envelope holds both at every iteration."""
+        """True if the envelope holds both at every iteration."""
         return self.first is None
 
     @property
     def is_equal(self) -> bool:
-        """Whether all losses are equal to the last bit."""
+        """True if all losses are equal to the last bit."""
         return all(_alike(place.recorded, place.replayed) for place in self.places)
 
     @property
     def shape(self) -> Shape | None:
-        """What the departure looks like; None inside of the envelope."""
+        """The shape of the departure; None inside the envelope."""
         if self.first is None:
             return None
         at = self.first - self.places[0].iteration

@@ -28,13 +28,13 @@ class Order:
     """New orders: entry i is the old place of what stands at i."""
 
     channels: Tensor
-    """Of the residual stream, (C,)."""
+    """The order of the residual stream, (C,)."""
     hidden: tuple[Tensor, ...]
-    """Of each layer's MLP, (4C,)."""
+    """The order of each layer's MLP, (4C,)."""
     scores: tuple[Tensor, ...]
-    """Of each layer's queries and keys, (C,): whole heads, and channels within a head."""
+    """The order of each layer's queries and keys, (C,): whole heads, and channels within a head."""
     values: tuple[Tensor, ...]
-    """Of each layer's values, (C,): the same heads."""
+    """The order of each layer's values, (C,): the same heads."""
 
 
 def order(shape: GPTConfig, seed: int, twin: int, fixed: bool) -> Order:

@@ -33,7 +33,7 @@ class Unit:
     args: tuple[object, ...]
     """Positional arguments; the first one is what the unit works on: activations, or token ids."""
     gradient: Tensor | None = None
-    """Of its output; None in evaluation, and where the unit is not judged backward."""
+    """The gradient of its output; None in evaluation, and where the unit is not judged backward."""
     training: bool = True
 
     def run(
@@ -62,12 +62,12 @@ class Unit:
         return {what: tensor.detach().cpu().double() for what, tensor in found.items()}
 
     def has_products(self, model: GPT) -> bool:
-        """Whether it computes in the dtype of products: a linear layer is in it, or it works on one's logits."""
+        """True if it computes in the dtype of products: a linear layer is in it, or it works on one's logits."""
         own = self._module(model)
         return self.name == LOSS or (self.name != EMBEDDING and any(isinstance(m, nn.Linear) for m in own.modules()))
 
     def has_attention(self, model: GPT) -> bool:
-        """Whether attention is in it."""
+        """True if attention is in it."""
         own = self._module(model)
         return self.name != EMBEDDING and any(isinstance(module, CausalSelfAttention) for module in own.modules())
 
@@ -135,7 +135,7 @@ class _Stop(Exception):  # noqa: N818  # no error: the embedding is known, the r
 
 
 def _embedding(model: GPT, parameters: Mapping[str, Tensor], args: tuple[object, ...]) -> Tensor:
-    """What the first block is given, (B, T, C)."""
+    """Return the input of the first block, (B, T, C)."""
 
     def stop(module: nn.Module, given: tuple[object, ...]) -> None:
         raise _Stop(cast("Tensor", given[0]))

@@ -27,7 +27,7 @@ class OutDir:
     path: Path
     lock: FolderLock
     used: bool
-    """Whether it holds a run (to resume)."""
+    """True if it holds a run (to resume)."""
     removed: tuple[str, ...]
     """Names of the files that `overwrite` and the tidying of a killed writer removed."""
 

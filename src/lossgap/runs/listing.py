@@ -40,7 +40,7 @@ class RunSummary:
     device: str | None = None
     created: str | None = None
     seconds_left: float | None = None
-    """Of a running one, at the pace of its record so far; None if it does not run, or no pace is known."""
+    """Seconds left to a running one, at the pace of its record so far; None if it does not run or has no known pace."""
     problem: str | None = None
     """Why this folder or run could not be read, in one line."""
 

@@ -51,7 +51,7 @@ class FolderLock:
 
     @property
     def held(self) -> bool:
-        """Whether this object holds the kernel lock."""
+        """True if this object holds the kernel lock."""
         return self._lock.is_locked
 
     def acquire(self) -> Self:
@@ -157,7 +157,7 @@ def _lives(pid: int) -> bool:
 
 
 def is_locked(folder: Path) -> bool | None:
-    """Whether a process writes in `folder`; None where that cannot be known. Creates and changes nothing."""
+    """True if a process writes in `folder`; None where that cannot be known. Creates and changes nothing."""
     try:
         descriptor = os.open(folder / LOCK_FILE, _READ)
     except FileNotFoundError:
@@ -171,7 +171,7 @@ def is_locked(folder: Path) -> bool | None:
 
 
 def _refused(descriptor: int) -> bool | None:
-    """Whether the system refuses a shared lock on the open file, which it gives back at once."""
+    """True if the system refuses a shared lock on the open file, which it gives back at once."""
     if fcntl is None:
         return None
     try:

@@ -37,7 +37,7 @@ class MetricSummary:
     highest: float
     count: int
     means: Series | None
-    """What its values are; None where the reader does not say."""
+    """The meaning of its values; None where the reader does not give one."""
 
 
 def metric_summaries(run: Run) -> list[MetricSummary]:

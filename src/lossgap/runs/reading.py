@@ -10,7 +10,7 @@ from lossgap.shown import Shown
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Reading(Shown):
-    """What was read."""
+    """The result of reading."""
 
     source: str
     """As the user named it: a path, a preset, `-`."""

@@ -95,7 +95,7 @@ def walk(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def is_torn(line: bytes) -> bool:
-    """Whether a damaged `line` is the last one of its file, cut off in the middle."""
+    """True if a damaged `line` is the last one of its file, cut off in the middle."""
     return not line.endswith(b"\n")
 
 

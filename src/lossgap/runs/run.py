@@ -92,13 +92,13 @@ def no_others() -> pl.DataFrame:
 
 
 Kind = Literal["micro-batch", "batch", "eval-mean", "moving-average", "interval-mean", "run-mean", "unknown"]
-"""What one value of a series is: the loss of one micro-batch; of the whole batch of an update; the mean
+"""The kind of one value of a series: the loss of one micro-batch; of the whole batch of an update; the mean
 of an evaluation; an exponential moving average; the mean since the last value; the mean over the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """What the values of one column mean, so that two logs are compared in like terms."""
+    """The meaning of the values of one column, so that two logs are compared in like terms."""
 
     kind: Kind = "unknown"
     split: Literal["train", "val", "unknown"] = "unknown"
@@ -151,7 +151,7 @@ class Run(Shown):
     path: Path
     name: str
     format: str
-    """What wrote it; `lossgap` for a run folder, else the name of the reader."""
+    """The format of the source; `lossgap` for a run folder, else the name of the reader."""
     number: int = 1
     """Which run of the file it is, from 1."""
     config: dict[str, object] = field(default_factory=dict)
@@ -284,7 +284,7 @@ def read_run(folder: Path | str) -> Run:
 
 @dataclass(frozen=True)
 class _Metrics:
-    """What `metrics.jsonl` holds."""
+    """The contents of `metrics.jsonl`."""
 
     iters: pl.DataFrame
     evals: pl.DataFrame

@@ -98,7 +98,7 @@ def write(folder: Path, names: Iterable[str], state: dict[str, object]) -> None:
 
 
 def _system_reason(error: BaseException) -> str:
-    """What the system said first: torch's writer, closing its file, hides that behind an error of its own."""
+    """Return the system's first reason: torch's writer, closing its file, hides that behind an error of its own."""
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     cause: BaseException | None = error
     while cause is not None:
@@ -109,7 +109,7 @@ def _system_reason(error: BaseException) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    """What to type to go on with the run in a folder."""
+    """Return the command that resumes the run in a folder."""
     return f"lossgap train --init_from=resume --out_dir={shlex.quote(shown(folder))}"
 
 
@@ -221,7 +221,7 @@ def iteration_of(path: Path) -> int | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether `load` would read it."""
+    """True if `load` would read it."""
     try:
         _load(path)
     except CheckpointError:
@@ -279,7 +279,7 @@ def went_on(folder: Path) -> RunFolderError:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; False for a name that the system would never take."""
+    """True if there is such a file or folder; False for a name that the system would never take."""
     try:
         return path.exists()
     except (OSError, ValueError):  # too long, a NUL in it, no permission

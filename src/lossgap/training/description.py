@@ -1,4 +1,4 @@
-"""What a training says of itself before it starts: for the record, and for the user."""
+"""A training's description of itself before it starts: for the record, and for the user."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Parts:
     peak: Peak
 
     def record(self) -> Description:
-        """What `run.json` says of them."""
+        """The description as `run.json` has it."""
         tokens = self.config.tokens_per_iter
         total, by_group = _count_parameters(self.model)
         return {
@@ -75,7 +75,7 @@ class Parts:
         }
 
     def corpus_record(self) -> dict[str, object]:
-        """What `run.json` and the checkpoints say of the corpus."""
+        """The corpus as `run.json` and the checkpoints have it."""
         corpus = self.corpus
         return {
             "name": corpus.name,
@@ -89,7 +89,7 @@ class Parts:
         }
 
     def opening(self, optimizer: torch.optim.Optimizer, first_iter: int) -> Opening:
-        """What is told before iteration `first_iter`."""
+        """Return what is shown before iteration `first_iter`."""
         config, numerics, found = self.config, self.numerics, self.start.checkpoint
         count, flops = self.model.num_params(), self.model.flops_per_token() * config.tokens_per_iter
         groups = optimizer.param_groups

@@ -18,7 +18,7 @@ from lossgap.errors import ConfigError, LossgapError, MachineError, TrainingErro
 
 T = TypeVar("T")
 _LOST = re.compile(r"Connection (closed|reset) by|[Gg]loo|NCCL|Broken pipe")
-"""What torch says where a process of the group has ended."""
+"""Matches torch's message when a process of the group has ended."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def share(rank: int, world_size: int, batch_size: int, gradient_accumulation_ste
 
 
 def launched() -> bool:
-    """Whether torchrun started this process."""
+    """True if torchrun started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -93,7 +93,7 @@ def process_group(backend: str, device: str) -> Iterator[tuple[int, int, str]]:
 
 @contextmanager
 def one_voice() -> Iterator[tuple[Store, int, int] | None]:
-    """Of several processes, the first one that meets an error in the block raises it; the others raise SystemExit.
+    """Among several processes, let the first that meets an error in the block raise it; the others raise SystemExit.
 
     Where a process waits for one that has ended, that is an error, too. Gives torchrun's store, this process's rank
     and the number of processes; None without torchrun. Raises ConfigError (`process-group`), TrainingError
@@ -168,7 +168,7 @@ def _process_backend(backend: str, device: str) -> str:
 
 
 def _first_to_tell(store: Store) -> bool:
-    """Whether no other process has told an error yet."""
+    """True if no other process has reported an error yet."""
     try:
         return int(store.add("lossgap/told", 1)) == 1
     except RuntimeError:  # the process that held the store has ended

@@ -38,7 +38,7 @@ class Draws(Protocol):
         """The loss that an iteration reports, of its micro-batches' losses (n,): a scalar."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold so that the next draws are the same."""
+        """Return what a checkpoint must hold so that the next draws are the same."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from `state`."""

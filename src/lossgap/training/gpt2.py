@@ -28,7 +28,7 @@ ONLY: Mapping[str, tuple[object, ...]] = {
     "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
 }
-"""What our model computes, by the names of transformers' GPT2Config."""
+"""The architecture that our model computes, by the names of transformers' GPT2Config."""
 
 
 def pretrained(init_from: str, dropout: float) -> GPT:
@@ -86,7 +86,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What transformers raises for missing, damaged and foreign files."""
+    """Return the exceptions that transformers raises for missing, damaged and foreign files."""
     import huggingface_hub.errors
     from safetensors import SafetensorError
 

@@ -44,7 +44,7 @@ class Interrupted(Exception):  # noqa: N818  # no error: the run was stopped by 
 
 @dataclass(kw_only=True)
 class State:
-    """What changes while training, beside weights and moments."""
+    """The values that change while training, beside weights and moments."""
 
     iteration: int = 0
     """The next update to make."""
@@ -93,7 +93,7 @@ class Loop:
     _span_start: float = 0.0
     _last_save: float = 0.0
     _grad_norm: float | None = None
-    """Of the last update whose loss was read."""
+    """The gradient norm of the last update whose loss was read."""
     _iterations_here: int = 0
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic Newton-Schulz iteration, as published."""
+"""The coefficients of the quintic Newton-Schulz iteration, as published."""
 STEPS = 5
 RMS = 0.2
 """Root mean square that an update has at learning rate 1, near AdamW's: Liu et al. 2025, arXiv:2502.16982, 2.2."""

@@ -27,7 +27,7 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Numerics:
-    """What decides the bits of a run beside its recipe: runs equal in both, on one machine, are bit-equal."""
+    """The choices that fix the bits of a run beside its recipe: runs equal in both, on one machine, are bit-equal."""
 
     device: str
     dtype: str

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: nanoGPT's lines in a pipe, a live bar on a terminal."""
+"""The display of a training while it runs: nanoGPT's lines in a pipe, a live bar on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lossgap.evaluation.splits import Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What is told before the first iteration."""
+    """The facts that are shown before the first iteration."""
 
     version: str
     peak: str
@@ -30,7 +30,7 @@ class Opening:
     decisions: tuple[str, ...]
     """How it runs and why, one line each."""
     departures: tuple[str, ...] = ()
-    """What runs otherwise than it was asked, one line each."""
+    """The settings that run otherwise than they were asked, one line each."""
 
 
 class Progress(Protocol):

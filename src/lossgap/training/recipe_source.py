@@ -1,4 +1,4 @@
-"""What names a training that exists or could be: a run folder, a checkpoint, or configs, presets and flags."""
+"""Sources that name a training, finished or planned: a run folder, a checkpoint, or configs, presets and flags."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 
 
 def read_given(argv: Sequence[str]) -> Given:
-    """What `lossgap record` was given beside its own flags: one run folder or checkpoint, or configs and presets.
+    """Read what `lossgap record` was given beside its own flags: one run folder or checkpoint, or configs and presets.
 
     Raises ConfigError as `lossgap train`'s command line does, and `too-many-arguments`.
     """

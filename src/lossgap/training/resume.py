@@ -1,4 +1,4 @@
-"""What a start means: a fresh run, the continuation of one, or a branch off an earlier checkpoint of one."""
+"""The meaning of a start: a fresh run, the continuation of one, or a branch off an earlier checkpoint of one."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Start:
     doubts: tuple[tuple[str, str], ...] = ()
     """Slug and text of what the user may not have meant, to be warned of before the start."""
     afresh: bool = False
-    """Whether a resume was asked for in a folder that has no checkpoint: what is there was never finished."""
+    """True if a resume was asked for in a folder that has no checkpoint: what is there was never finished."""
     given_before: Mapping[str, object] = field(default_factory=dict)
-    """What the user named at the earlier starts of the run, as `run.json` has it."""
+    """The settings that the user named at the earlier starts of the run, as `run.json` has them."""
     corpus_before: Mapping[str, object] = field(default_factory=dict)
     """The corpus that the run was trained on before, as its record has it; empty if unknown or fresh."""
 
@@ -87,7 +87,7 @@ class Start:
         return [seam for seam in seams if isinstance(seam, dict)] if isinstance(seams, list) else []
 
     def all_given(self, given: Given) -> dict[str, object]:
-        """What the user named at the earlier starts and at this one, with sources, for `run.json`."""
+        """Return what the user named at the earlier starts and at this one, with sources, for `run.json`."""
         left_out = ABOUT_THE_START if self.given_before else ()
         now = {
             name: {"value": value, "source": given.sources.get(name, "")}
@@ -98,7 +98,7 @@ class Start:
 
     @property
     def in_place(self) -> bool:
-        """Whether the run's own folder goes on."""
+        """True if the run continues in its own folder."""
         return self.checkpoint is not None and self.branch_of is None
 
 
@@ -208,7 +208,7 @@ def _continue(given: Given, asked: TrainConfig, found: Checkpoint) -> Start:
 
 
 def _has_meaning(name: str, config: TrainConfig) -> bool:
-    """Whether a training with another value of this setting would be another training."""
+    """True if a training with another value of this setting would be another training."""
     if name in (*ABOUT_THE_START, "eval_only"):
         return False
     return settings_of(TrainConfig)[name].meaning or (config.rng == "nanogpt" and name in _DRAWING)
@@ -309,7 +309,7 @@ def _notes(config: TrainConfig, found: Checkpoint, changes: tuple[Change, ...], 
 
 
 def _doubts(before: TrainConfig, config: TrainConfig, iteration: int) -> Iterator[tuple[str, str]]:
-    """What the learning rate does from `iteration` on that a schedule in one go would not do."""
+    """Yield what the learning rate does from `iteration` on that a schedule in one go would not do."""
     more = config.max_iters + 1 - iteration
     if more <= 0 or iteration == 0 or not config.decay_lr:
         return

@@ -1,4 +1,4 @@
-"""What a resume takes over from a checkpoint or record, which may be a stranger's: the recipe, and nothing that acts.
+"""A resume takes the recipe, and nothing that acts, from a checkpoint or record, which may be a stranger's.
 
 A tracker that a checkpoint switches on would send a stranger the losses, and a path in it would make a training read
 a file that the user never named. So trackers are off unless this start names them, and a corpus is opened on a

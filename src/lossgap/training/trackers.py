@@ -149,7 +149,7 @@ def open_trackers(config: TrainConfig, folder: Path, iteration: int | None = Non
 
 
 def _failures(name: str) -> Failures:
-    """What a tracker raises for causes outside this program: no login, no server, no disk space."""
+    """Return what a tracker raises for causes outside this program: no login, no server, no disk space."""
     own: dict[str, tuple[str, str]] = {
         "wandb": ("wandb.errors", "Error"),
         "mlflow": ("mlflow.exceptions", "MlflowException"),

@@ -312,7 +312,7 @@ class _Training:
         checkpoint.prune_numbered(folder, self.config.checkpoint_at)
 
     def _versions(self) -> dict[str, str | int]:
-        """What bit-equality needs beside the numerics."""
+        """Return the versions that bit-equality needs beside the numerics."""
         return {"torch": str(torch.__version__), "processes": self.share.world_size}
 
     def _record(self, stack: contextlib.ExitStack) -> RunRecord | None:

@@ -1,4 +1,4 @@
-"""What must hold of a checkpoint before anything is done with it: the file may be torn, or come from a stranger.
+"""Checks of a checkpoint before anything is done with it: the file may be torn, or come from a stranger.
 
 1. `check_archive`: a zip file as torch writes it, so that no part unpacks to more than the file holds.
 2. `check_tree`: once read (`weights_only`, so nothing runs), plain values and dense tensors in a tree of bounded size.

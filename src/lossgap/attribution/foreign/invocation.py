@@ -34,13 +34,13 @@ _PLAIN_FLAGS: Final = frozenset({"-u", "-B", "-O", "-OO", "-q", "-s"})
 """Options of the interpreter that leave what runs as it is."""
 _EXAMPLE: Final = "e.g. --runner 'python train.py {overrides}'"
 _SHELLS: Final = re.compile(r"(?:&&|\|\|?|;|&|\d*(?:>>?|<)(?:&\d)?)")
-"""What stands between the words of a shell's command line."""
+"""Matches the operators between the words of a shell's command line."""
 _STARTERS: Final = ("torch.distributed.", "accelerate.", "deepspeed.", "torchrun", "horovod.")
 """Modules that start the script in processes of their own, which the launcher does not reach."""
 MACHINE: Final = frozenset({"device", "dtype", "compile"})
 """Settings that say where and with which kernels a training runs."""
 MOST_BYTES: Final = 64 << 10
-"""Of a command."""
+"""The most bytes of a command."""
 
 
 @dataclass(frozen=True)

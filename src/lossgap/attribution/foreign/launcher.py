@@ -51,7 +51,7 @@ _TORCH_MODULES = ("", ".random", ".cuda", ".cuda.random", ".mps", ".xpu", ".xpu.
 
 
 class Launcher:
-    """What is changed in the script's process. `seed` None changes no seed, `folder` None keeps nothing."""
+    """The changes to the script's process. `seed` None changes no seed, `folder` None keeps nothing."""
 
     def __init__(self, seed: int | None, folder: str | None) -> None:
         self.seed = seed

@@ -1,4 +1,4 @@
-"""What an arm of somebody's trainer gave: from its log, and exactly where it left checkpoints that we can load.
+"""The result of an arm of another trainer: from its log, and exactly where it left checkpoints that we can load.
 
 1. The losses that it logged, read by the reader that the user named: `{out_dir}` if that is a folder of this format
    (trainer_state.json, TensorBoard's events), else what it printed.
@@ -48,7 +48,7 @@ MOST_REPORT_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What a trainer left: its log, its `{out_dir}`, and the folder in which the launcher kept things."""
+    """The files that a trainer left: its log, its `{out_dir}`, and the folder in which the launcher kept things."""
 
     log: Path
     out: Path
@@ -68,7 +68,7 @@ class _Exact:
 
 @dataclass
 class _Told:
-    """What the reader of a result must know."""
+    """The remarks that the reader of a result needs."""
 
     notes: list[str] = field(default_factory=list)
 
@@ -161,7 +161,7 @@ def _logged(arm: Arm, facts: Facts, val: Curve, say: _Told) -> _Logged:
 
 
 def _check_seeding(arm: Arm, left: Left, say: _Told) -> None:
-    """What the launcher reports; an arm whose seed reached nothing must not count as a repetition."""
+    """Check the launcher's report; an arm whose seed reached nothing must not count as a repetition."""
     if arm.seed is None:
         say("the trainer takes no seed: one repetition")
         return
@@ -253,7 +253,7 @@ class _Checkpoints:
         return exact if self._agrees(exact) else None
 
     def _agrees(self, exact: _Exact) -> bool:
-        """Whether the log, where it has this iteration, has about this loss."""
+        """True if the log, where it has this iteration, has about this loss."""
         logged = self.val.at(exact.iter)
         if logged is None or logged.interpolated:
             return True

@@ -111,7 +111,7 @@ class Runner:
         )
 
     def fixed(self, names: Iterable[str]) -> dict[str, str]:
-        """Of these settings those that no arm can switch, and why: our trainer's own, and what the command fixes."""
+        """Return those settings that no arm can switch, and why: our trainer's own, and what the command fixes."""
         given = invocation.fixed_by(self.command)
         found = {}
         for name in names:
@@ -169,7 +169,7 @@ class Runner:
 
 
 def code_hash(words: Sequence[str], folder: Path) -> str:
-    """Of the program's path, the files that the command names, the Python files beside its script, and of ours."""
+    """Hash the program's path, the files that the command names, the Python files beside its script, and ours."""
     own = Path(__file__).parent
     digest = hashlib.sha256(code_digest(own / name for name in _CODE).encode())
     for path in _files(words, folder):
@@ -213,7 +213,7 @@ def _check_out_dir(words: tuple[str, ...], reader: str) -> None:
 
 @cache
 def _data_hash(folder: Path, dataset: object) -> str:
-    """Of the tokens in nanoGPT's `data/<dataset>`; of all such folders where no dataset is said; "" without any."""
+    """Hash the tokens in nanoGPT's `data/<dataset>`; in all such folders where no dataset is named; "" without any."""
     data = folder / "data"
     places = [data / dataset] if isinstance(dataset, str) else sorted(data.glob("*"))[:MOST_FILES]
     hashes = []
@@ -273,7 +273,7 @@ def _run(arm: Arm, root: Path, threads: int) -> ArmResult:
 
 
 def _settings(arm: Arm) -> dict[str, object]:
-    """What the arm is told, in nanoGPT's names: its config, and how it evaluates and saves."""
+    """Return the settings that the arm is given, in nanoGPT's names: its config, and how it evaluates and saves."""
     fixed = invocation.fixed_by(arm.command)
     told = overrides.passed(arm.config)
     told |= overrides.measured(told, arm.measurement, arm.reader, _script_text(arm))

@@ -24,7 +24,7 @@ class _Leg:
     iters: int
     evals: int
     heading: bool
-    """Whether a heading said so."""
+    """True if a heading said so."""
 
 
 class RunBuilder:
@@ -56,7 +56,7 @@ class RunBuilder:
         self._evals: dict[str, list[object]] = {name: [] for name in EVAL_COLUMNS}
         self._others: dict[str, list[object]] = {name: [] for name in OTHER_COLUMNS}
         self.rows_elsewhere = False
-        """Whether a vectorised reader holds iteration rows of this run, for `build(iters=…)`."""
+        """True if a vectorised reader holds iteration rows of this run, for `build(iters=…)`."""
         self._legs: list[_Leg] = []
         self._digits: dict[str, int] = {}
         self._not_finite: dict[str, Tally] = {}
@@ -64,7 +64,7 @@ class RunBuilder:
 
     @property
     def empty(self) -> bool:
-        """Whether it has no row at all."""
+        """True if it has no row at all."""
         return not (self.rows_elsewhere or self._iters["iter"] or self._evals["iter"] or self._others["iter"])
 
     def last(self, table: Literal["iters", "evals"], column: str) -> object | None:
@@ -179,7 +179,7 @@ class RunBuilder:
             seam[f"replaced_{table}"] = len(iters) - int(np.searchsorted(iters, leg.at))
 
     def describe(self, column: str, series: Series) -> None:
-        """What the values of `iters.loss`, `evals.val_loss`, `others.NAME`, ... mean."""
+        """Record what the values of `iters.loss`, `evals.val_loss`, `others.NAME`, ... mean."""
         self.series[column] = series
 
     def _row(

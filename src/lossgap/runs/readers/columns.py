@@ -29,7 +29,7 @@ _FEW: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a format says of its values where their names do not."""
+    """The facts that a format gives about its values where their names do not."""
 
     loss: Kind = "unknown"
     unit: Literal["nats/token", "unknown"] = "unknown"
@@ -41,7 +41,7 @@ class Traits:
     beside: Literal["row", "step", "no"] = "row"
     """Where a train_loss must stand with a val_loss, and never without, to have been measured with it."""
     counts: str = ""
-    """What an iteration counts, where the format knows: `epochs`."""
+    """The unit that an iteration counts, where the format knows it: `epochs`."""
 
 
 class Column:
@@ -70,7 +70,7 @@ class Column:
 
     @property
     def rising(self) -> bool:
-        """Whether the values never fall."""
+        """True if the values never fall."""
         found = np.frombuffer(self.values)
         return bool(np.all(found[1:] >= found[:-1]))
 
@@ -98,7 +98,7 @@ class Planner:
         self.name = name
 
     def meaning(self, name: str) -> Meaning:
-        """What the values under a name are, in this format."""
+        """Return the meaning of the values under a name, in this format."""
         found = meaning(name)
         role = self.traits.roles.get(name)
         return found if role is None else replace(found, role=role, rank=-1)
@@ -123,7 +123,7 @@ class Planner:
         return plan
 
     def _obey(self, plan: Plan) -> None:
-        """What `--columns` says."""
+        """Apply what `--columns` asks for."""
         for word, name in self.asked.items():
             column = self.columns.get(name)
             if column is None:
@@ -226,7 +226,7 @@ class Planner:
                 plan.notes.append(f"{clean_name(mfu.name)} below 0 is not measured yet: left out")
 
     def _within_epochs(self, plan: Plan) -> None:
-        """Whether the iteration begins again in every epoch: it never goes back but where the epoch goes on."""
+        """Find whether the iteration begins again in every epoch: it never goes back but where the epoch goes on."""
         steps, epochs = plan.columns.get("iter"), plan.columns.get("epoch")
         if steps is None or epochs is None:
             return
@@ -268,7 +268,7 @@ class Planner:
             plan.notes.append("a perplexity is exp(loss) and no loss: kept as another metric")
 
     def series(self, column: Column, role: Role) -> Series:
-        """What the values of a column in that role mean."""
+        """Return what the values of a column in that role mean."""
         said = self.meaning(column.name)
         kind = self.traits.kinds.get(column.name, said.kind)
         if role == "loss" and kind == "unknown":
@@ -290,7 +290,7 @@ def _shown(role: Role) -> str:
 
 
 def _falls_with(column: Column, steps: Column | None) -> bool:
-    """Whether the values fall only where the iteration does, as in a file with several runs."""
+    """True if the values fall only where the iteration does, as in a file with several runs."""
     if steps is None:
         return False
     step_of = dict(zip(steps.rows, steps.values, strict=True))

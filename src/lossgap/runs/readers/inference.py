@@ -1,4 +1,4 @@
-"""What a run's settings must be although its log does not print them: each with its reason, none as a fact.
+"""The settings that a run must have had although its log does not print them: each with its reason, none as a fact.
 
 1. `gradient_accumulation_steps` = tokens per iteration / (batch_size x block_size), where the log prints the first.
    nanoGPT prints it since March 2023, and since then the setting is the total over all processes.

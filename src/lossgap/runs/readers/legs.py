@@ -29,7 +29,7 @@ MAX_RUNS = 1000
 
 
 class Move(Enum):
-    """What a row is to the rows before it."""
+    """The place of a row after the rows before it."""
 
     NEXT = "next"
     REPEAT = "repeat"
@@ -52,7 +52,7 @@ class Legs:
         return NEAR
 
     def move(self, table: str, at: int, *, restarted: bool = False, resumed: bool = False) -> Move:
-        """What the row at iteration `at` is; `restarted` after a heading, `resumed` if that says so."""
+        """Return the place of the row at iteration `at`; `restarted` after a heading, `resumed` if that says so."""
         if self.first is None:
             return Move.NEXT
         if restarted and at <= max(self.tops[table], self.top - 1):
@@ -94,7 +94,7 @@ class Log:
 
     @property
     def heading(self) -> RunBuilder:
-        """What takes settings and facts: the run that has no row yet."""
+        """The builder that takes settings and facts: the run that has no row yet."""
         if self.current.empty:
             return self.current
         if self.pending is None:

@@ -1,4 +1,4 @@
-"""What a metric is, by its name: `train/loss_epoch` is a training loss, the mean over an epoch.
+"""The meaning of a metric's name: `train/loss_epoch` is a training loss, the mean over an epoch.
 
 A name is cut into words (`trainLoss`, `loss/train` and `training_loss` have the same), synonyms of the field
 become one word, and a loss is *the* loss only if every other word is a known qualifier: `box_loss` or
@@ -32,7 +32,7 @@ ASKED: Final[dict[str, Role]] = {
     "eval_train_loss": "eval_train_loss", "val_loss": "val_loss", "val_bpb": "val_bpb", "lr": "lr",
     "learning_rate": "lr", "grad_norm": "grad_norm", "mfu": "mfu", "tokens": "tokens", "seconds": "seconds", "ms": "ms",
 }  # fmt: skip
-"""What `--columns` may name: {word: role}."""
+"""The roles that `--columns` may name: {word: role}."""
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+")
@@ -76,13 +76,13 @@ _MS = _set("ms dt_ms iter_ms step_ms time_ms iter_time_ms step_time_ms ms_per_it
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """What the values under a name are."""
+    """The meaning of the values under a name."""
 
     role: Role = "other"
     kind: Kind = "unknown"
     split: Split = "unknown"
     rank: int = 0
-    """Of several names with one role the lowest rank gets it."""
+    """The priority among several names with one role; the lowest rank gets it."""
     loss: bool = False
     """A loss, be it *the* loss or one among several."""
     bits: bool = False
@@ -104,7 +104,7 @@ def words(name: str) -> list[str]:
 
 @lru_cache(maxsize=8192)
 def meaning(name: str) -> Meaning:
-    """What the values under `name` are; `other` where the name does not say."""
+    """Return the meaning of the values under `name`; `other` where the name does not say."""
     found = words(name)
     have = set(found)
     split: Split = "val" if "val" in have else "train" if "train" in have else "unknown"

@@ -45,7 +45,7 @@ class _PendingRow:
     others: list[tuple[int | None, str, float]] = field(default_factory=list)
 
     def takes(self, at: int, cells: Mapping[Role, float]) -> bool:
-        """Whether a row of iteration `at` is more of the same; the same values again are."""
+        """True if a row of iteration `at` is more of the same; the same values again are."""
         return at == self.at and all(
             role not in self.cells or role == "seconds" or _same(self.cells[role], value)
             for role, value in cells.items()
@@ -64,7 +64,7 @@ class NamedRows:
         self.format = format
         self.traits = traits or Traits()
         self.facts = RunBuilder(source, format)
-        """What is not understood, damaged or noted of the whole file; goes to the first run."""
+        """The facts about the whole file, and what is not understood or damaged in it; they go to the first run."""
         self.columns: dict[str, Column] = {}
         self.lines = array("q")
         self.values = 0

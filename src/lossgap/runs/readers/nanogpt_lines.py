@@ -1,4 +1,4 @@
-"""What the lines of a nanoGPT log say, but its iteration rows in bulk: headings, settings, evaluations, remains.
+"""The lines of a nanoGPT log, but its iteration rows in bulk: headings, settings, evaluations, remains.
 
 The heading is, in nanoGPT's order: the config files as raw Python, `Overriding: key = value` for each flag,
 facts about data and model. Ranks repeat it. Flags win over the files.
@@ -137,7 +137,7 @@ class Heading:
         self._last: RunBuilder | None = None
 
     def take(self, text: str, line: int) -> bool:
-        """Whether the line belongs to a heading."""
+        """Take the line; return whether it belongs to a heading."""
         found = ECHO.search(text)
         flags = list(_overridden(text))
         if found:

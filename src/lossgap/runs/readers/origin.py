@@ -32,7 +32,7 @@ class SourceError(LossgapError):
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What detection may look at."""
+    """The part of a source that detection may look at."""
 
     name: str
     suffix: str
@@ -64,7 +64,7 @@ class Source:
     data: bytes | None = None
     """The bytes, if they came from the standard input or from a test."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """What the user says about columns: {role: column}, for formats whose columns are guessed."""
+    """The user's choice of columns: {role: column}, for formats whose columns are guessed."""
     max_iter_rows: int = MAX_ITER_ROWS
 
     def open(self) -> BinaryIO:
@@ -85,11 +85,11 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder."""
+        """True if it is a folder."""
         return self.data is None and self.path.is_dir()
 
     def head(self) -> Head:
-        """What detection looks at. Raises SourceError `source-unreadable`."""
+        """The part that detection looks at. Raises SourceError `source-unreadable`."""
         suffix = self.path.suffix.lower()
         if self.is_folder:
             return Head(name=self.name, suffix=suffix, folder=True, entries=_entries(self.path))

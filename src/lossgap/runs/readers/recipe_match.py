@@ -109,7 +109,7 @@ def references() -> tuple[Reference, ...]:
 
 @dataclass
 class RecipeMatch:
-    """What agrees with a reference and what does not."""
+    """The settings that agree with a reference and those that do not."""
 
     reference: Reference
     weight: float = 0.0
@@ -123,7 +123,7 @@ class RecipeMatch:
 
     @property
     def holds(self) -> bool:
-        """Whether the recipe may be named."""
+        """True if the recipe may be named."""
         return not self.contradict and len(self.near) <= OUTLIERS * self.losses and self.weight >= ENOUGH
 
     def loss(self, what: str, value: float, expected: float, tolerance: float, weight: float) -> None:

@@ -67,7 +67,7 @@ class _Parser:
         self.in_sample = False
 
     def take(self, log: Log, line: int, text: str) -> bool:
-        """Whether the line is understood."""
+        """Take the line; return whether it was understood."""
         step, row = STEP.search(text), ROW.fullmatch(text)
         if step:
             self.in_sample = False

@@ -38,7 +38,7 @@ MAX_ROWS: Final = 5_000_000
 
 @dataclass
 class _Lines:
-    """What the lines of one run say, before its iterations are known."""
+    """The contents of one run's lines, before its iterations are known."""
 
     rows: list[tuple[int, int, int, str, str]] = field(default_factory=list)
     """(line, iter, step, loss, ms)"""

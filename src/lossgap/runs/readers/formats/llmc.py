@@ -22,14 +22,14 @@ STEP = re.compile(rf"step\s+(\d+)/(\d+)(?: \||:) (?:train )?loss ({NUMBER})\b(.*
 VAL = re.compile(rf"^\s*val loss:? ({NUMBER})")
 HELLA = re.compile(rf"HellaSwag: \d+/\d+ = ({NUMBER})")
 NAME = re.compile(r"[\w ()/.%-]+")
-"""Of a setting in the table."""
+"""Matches the name of a setting in the table."""
 FIELDS = {
     "grad_norm": re.compile(rf"\bnorm ({NUMBER})"),
     "lr": re.compile(rf"\blr ({NUMBER})"),
     "ms": re.compile(rf"(?<![\d.])({NUMBER}) ms\b"),
     "mfu": re.compile(rf"(?<![\d.])({NUMBER})% (?:\w{{1,40}} )?MFU"),
 }
-"""What stands behind the loss in a line of stdout."""
+"""The values behind the loss in a line of stdout."""
 BATCH = re.compile(r"batch_size B=(\d+) \* seq_len T=(\d+) \* num_processes=(\d+) and total_batch_size=(\d+)")
 ACCUMULATION = re.compile(r"=> setting grad_accum_steps=(\d+)")
 PARAMETERS = re.compile(r"num_parameters: (\d+)")
@@ -127,7 +127,7 @@ class _Heading:
     processes: int | None = None
 
     def take(self, log: Log, line: int, text: str) -> bool:
-        """Whether the line belongs to the heading."""
+        """Take the line; return whether it belongs to the heading."""
         cell, batch = _cells(text), BATCH.search(text)
         accumulation, parameters = ACCUMULATION.search(text), PARAMETERS.search(text)
         if batch:

@@ -133,7 +133,7 @@ class _Program:
         self.text = hashlib.sha256()
 
     def take(self, log: Log, line: int, text: str) -> bool:
-        """Whether the line is part of a program; its settings are said."""
+        """Take the line; return whether it is part of a program, whose settings are recorded."""
         if SOURCE_END.match(text):
             if self.going:
                 log.heading.say("source_code", f"sha256 {self.text.hexdigest()[:12]}", f"line {line}")
@@ -159,7 +159,7 @@ class _Program:
         return True
 
     def _listed(self, log: Log, line: int, text: str) -> bool:
-        """Whether the line is of parameter-golf's list of settings: `  name: value`, or all in one line."""
+        """Take a line of parameter-golf's settings, `  name: value` or all in one line; return whether it is one."""
         found = LISTED.match(text)
         inline = [] if found else LISTED_INLINE.findall(text)
         self.listing = found is not None

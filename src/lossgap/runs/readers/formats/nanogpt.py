@@ -167,7 +167,7 @@ class Parser:
                     start += 1
 
     def _enter(self, at: int, line: int) -> bool:
-        """Whether a row at this iteration counts; makes room for it."""
+        """Return whether a row at this iteration counts; makes room for it."""
         log = self.log
         move = log.legs.move("iters", at, restarted=log.pending is not None, resumed=log.resumed)
         if log.left_out(move, line):
@@ -212,7 +212,7 @@ class Parser:
             self.most = max(self.limit // 2, 2 * self.held)
 
     def _full(self) -> bool:
-        """Whether whole blocks alone are a quarter of the limit."""
+        """True if whole blocks alone are a quarter of the limit."""
         return sum(table.blocks for _, all_of in self.legs for table in all_of) > self.limit // 4
 
     def _line(self, line: int, text: str) -> None:
@@ -335,7 +335,7 @@ def _loose(lines: pl.Series, groups: pl.DataFrame) -> pl.DataFrame:
 
 
 def describe(builder: RunBuilder) -> None:
-    """What nanoGPT's numbers mean: one micro-batch in train mode, means over eval_iters batches in eval mode."""
+    """Record what nanoGPT's numbers mean: one micro-batch in train mode, means over eval_iters batches in eval mode."""
     unit: Literal["nats/token", "unknown"] = "unknown" if "loss_unit" in builder.environment else "nats/token"
     builder.describe("iters.loss", Series(kind="micro-batch", split="train", mode="train", unit=unit, digits=DIGITS))
     builder.describe("evals.train_loss", Series(kind="eval-mean", split="train", mode="eval", unit=unit))

@@ -117,7 +117,7 @@ def _groups(source: Source) -> list[tuple[Path, list[tuple[str, list[Source]]]]]
 
 
 def _is_events(source: Source) -> bool:
-    """Whether a file with an event file's name is one: by the frame of its first record, damaged or not."""
+    """True if a file with an event file's name is one: by the frame of its first record, damaged or not."""
     try:
         with source.open() as stream:
             start = stream.read(64)

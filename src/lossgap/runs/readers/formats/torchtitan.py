@@ -140,7 +140,7 @@ class _Console:
                 self.current.other(line, names[name], match["step"], value)
 
     def _place(self, table: str, line: int, step: str, loss: str) -> bool:
-        """Whether the row is a new one; a copy by another rank is none, and an earlier step begins a run or a leg."""
+        """Return whether the row is new: another rank's copy is not, and an earlier step begins a run or a leg."""
         at, top = int(step), self.top[table]
         before = self.seen.get((table, at))
         if before is not None and top - at <= NEAR and (before == loss or not self.restarted):

@@ -226,7 +226,7 @@ def _with_files(run: Run, source: Source, note: str = "") -> Run:
 
 
 def _environment(said: object) -> dict[str, object]:
-    """What newer versions write into config.yaml under `_wandb.value.e.ID`."""
+    """Return the environment that newer versions write into config.yaml under `_wandb.value.e.ID`."""
     found = said.get("e") if isinstance(said, dict) else None
     first = next((item for item in found.values() if isinstance(item, dict)), None) if isinstance(found, dict) else None
     return first or {}

@@ -81,7 +81,7 @@ def _sequence(lines: list[_Line], at: int, indent: int, depth: int) -> tuple[lis
 
 
 def _value(lines: list[_Line], at: int, indent: int, depth: int, rest: str) -> tuple[object, int]:
-    """What stands after a colon or a dash, `rest`, and the line after it."""
+    """Parse what stands after a colon or a dash, `rest`; return it and the line after it."""
     if rest.startswith("!") or rest[:1] in ("|", ">"):
         after = _after(lines, at, indent)
         if rest.startswith("!"):
