@@ -34,6 +34,9 @@ REACH = 4.0
 """How far outside the measured range of each scale a prediction goes, as a factor. A choice."""
 LEAST_BETWEEN = 0.35
 """t at least: recipes of one scale differ by a third or more. A choice, so that few groups cannot agree by luck."""
+LEAST_RUNS = 8
+"""Groups of fewer runs are kept in the bank, and left out of the fits: where one seed in fifteen stays on a plateau for
+longer, the standard deviation of three or four runs seldom holds it, and is too small by a factor of 3 to 5."""
 CONFIDENCE_BOUND = 1.96
 
 
@@ -156,7 +159,7 @@ def inverse_chi_square(mean: float, deviation: float) -> tuple[float, float]:
 
 def fit(groups: Sequence[Measured], names: tuple[Scale, ...]) -> Fit | None:
     """The regression over the groups that have these scales; None with fewer than twice as many as coefficients."""
-    used = [item for item in groups if all(name in item.scales for name in names)]
+    used = [item for item in groups if item.n >= LEAST_RUNS and all(name in item.scales for name in names)]
     if len(used) < 2 * (len(names) + 1):
         return None
     x = np.array([[math.log(item.scales[name]) for name in names] for item in used])
