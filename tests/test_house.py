@@ -94,10 +94,6 @@ def test_files_stay_small() -> None:
 
 VERBS = {"compare", "explain", "record", "replay", "train"}
 """A verb's command line in cli/ and the function that does it, in its own room, may share a name."""
-SHARED_STEMS = VERBS | {"canary", "dropout", "noise", "optimizer", "shown"}
-"""The last ones: a rule of findings/ is named like what it looks at; canary and shown are still to be renamed."""
-SHARED_CLASSES = {"Drawn", "Line", "Row", "Shown"}
-"""Still to be given names of their own."""
 
 
 def test_a_class_name_means_one_thing() -> None:
@@ -106,14 +102,14 @@ def test_a_class_name_means_one_thing() -> None:
         for node in ast.iter_child_nodes(tree):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
-    assert {name: places for name, places in homes.items() if len(places) > 1 and name not in SHARED_CLASSES} == {}
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def test_a_file_name_means_one_thing() -> None:
     homes: dict[str, list[str]] = {}
     for path in SOURCES:
         homes.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
-    own = {"__init__", "__main__", *SHARED_STEMS}
+    own = {"__init__", "__main__", *VERBS}
     assert {stem: places for stem, places in homes.items() if len(places) > 1 and stem not in own} == {}
 
 

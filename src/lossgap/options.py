@@ -1,8 +1,9 @@
 """Every command's options, said once: its flags, its generated help, and the keywords of its Python call.
 
 `CompareOptions` are what `lossgap.compare(...)` takes; `CompareFlags` are those and what only a command line needs:
-what is said of one run (`RunFlags`) and how the answer is shown (`Shown`, `Drawn`). `lossgap train`, `record` and
-`canary` take the settings of a training as well (`TrainConfig`). None, where it is the default, means "not given".
+what is said of one run (`RunFlags`) and how the answer is shown (`AnswerFlags`, `PageFlags`). `lossgap train`,
+`record` and `canary` take the settings of a training as well (`TrainConfig`). None, where it is the default, means
+"not given".
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ DEVICE_DOC = "cpu, cuda, cuda:N, mps; auto is the first of cuda, mps, cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class AnswerFlags:
     """How a command shows its result."""
 
     full: bool = setting(False, "everything that is known, not only the answer", group=OUTPUT)
@@ -32,7 +33,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn(Shown):
+class PageFlags(AnswerFlags):
     """How a command shows a result that has a page and a chart."""
 
     html: Path | None = setting(None, "one self-contained page", group=OUTPUT, value="FILE")
@@ -80,7 +81,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareFlags(Drawn, RunFlags, CompareOptions):
+class CompareFlags(PageFlags, RunFlags, CompareOptions):
     """Flags of `lossgap compare`."""
 
 
@@ -124,7 +125,7 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainFlags(Drawn, RunFlags, ExplainOptions):
+class ExplainFlags(PageFlags, RunFlags, ExplainOptions):
     """Flags of `lossgap explain`."""
 
     dry_run: bool = setting(False, "show the price, and stop")
@@ -149,7 +150,7 @@ class RecordOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordFlags(Shown, RecordOptions):
+class RecordFlags(AnswerFlags, RecordOptions):
     """Flags of `lossgap record`; its others are settings of the training."""
 
 
@@ -173,12 +174,12 @@ class ReplayOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayFlags(Drawn, ReplayOptions):
+class ReplayFlags(PageFlags, ReplayOptions):
     """Flags of `lossgap replay`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CanaryFlags(Shown):
+class CanaryFlags(AnswerFlags):
     """Flags of `lossgap canary`; its others are settings of the training."""
 
     fail_on_fault: bool = setting(False, "exit 2 if an operation of the run is out of bounds")
@@ -206,7 +207,7 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleFlags(Shown, SampleOptions):
+class SampleFlags(AnswerFlags, SampleOptions):
     """Flags of `lossgap sample`."""
 
     out_dir: str | None = setting(None, "the run, where none is named otherwise; None is out", value="FOLDER")
@@ -228,7 +229,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadFlags(Shown, ReadOptions):
+class ReadFlags(AnswerFlags, ReadOptions):
     """Flags of `lossgap read`."""
 
 
@@ -262,7 +263,7 @@ class GateFlags(GateOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunsFlags(Shown):
+class RunsFlags(AnswerFlags):
     """Flags of `lossgap runs`."""
 
 

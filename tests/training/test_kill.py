@@ -202,7 +202,7 @@ def test_a_second_interrupt_stops_at_once(begun: list[subprocess.Popen[str]]) ->
     begun[-1].send_signal(signal.SIGINT)
     ended = end(begun[-1])
     assert ended.code == 130
-    assert ended.err.splitlines()[-1] == "lossgap: stopped at once"
+    assert ended.err.splitlines()[-1] == "lossgap: interrupted"
     assert "Traceback" not in ended.err
     assert time.monotonic() - sent < 5
     assert (n_rows(folder), checkpoints(folder)) == (1, {})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lossgap.arguments import asks_for_help, build, parse_arguments, parted
 from lossgap.cli.exit_codes import DONE, EXCEEDED
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import command_line, show_results
+from lossgap.cli.results import command_line, show_results
 from lossgap.options import CanaryFlags
 
 USAGE = "canary [RUN_OR_CONFIG ...] [--key=value ...]"

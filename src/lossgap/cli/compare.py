@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
+from lossgap.cli.results import check_places, command_line, say, show_results
 from lossgap.cli.runs_named import load_named, load_sides
-from lossgap.cli.shown import check_places, command_line, say, show_results
 from lossgap.options import CompareFlags, CompareOptions
 from lossgap.settings import settings_of
 

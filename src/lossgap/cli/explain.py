@@ -11,8 +11,8 @@ from lossgap import suggestion
 from lossgap.arguments import Given, build, parse_arguments
 from lossgap.cli.exit_codes import DONE, INTERRUPTED
 from lossgap.cli.help import help_text
+from lossgap.cli.results import check_places, command_line, show_results
 from lossgap.cli.runs_named import load_named
-from lossgap.cli.shown import check_places, command_line, show_results
 from lossgap.errors import ConfigError
 from lossgap.options import ExplainFlags, ExplainOptions
 from lossgap.settings import settings_of

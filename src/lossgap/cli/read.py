@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lossgap.api import load_runs
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import command_line, show_results
+from lossgap.cli.results import command_line, show_results
 from lossgap.errors import ConfigError
 from lossgap.options import ReadFlags, ReadOptions
 from lossgap.runs.readers.detect import FORMATS

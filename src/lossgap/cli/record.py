@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lossgap.arguments import asks_for_help, build, parse_arguments, parted
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import command_line, say, show_results
+from lossgap.cli.results import command_line, say, show_results
 from lossgap.options import RecordFlags
 
 USAGE = "record RUN_OR_CONFIG [--iters=50] [--from=CKPT] [-o FILE] [--key=value ...]"

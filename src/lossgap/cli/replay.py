@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import check_places, command_line, say, show_results
+from lossgap.cli.results import check_places, command_line, say, show_results
 from lossgap.errors import ConfigError
 from lossgap.options import ReplayFlags, ReplayOptions
 from lossgap.settings import settings_of

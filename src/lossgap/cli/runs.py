@@ -8,7 +8,7 @@ from pathlib import Path
 from lossgap.api import list_runs
 from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
-from lossgap.cli.shown import command_line, show_results
+from lossgap.cli.results import command_line, show_results
 from lossgap.errors import ConfigError
 from lossgap.options import RunsFlags
 

@@ -18,8 +18,7 @@ import numpy as np
 from lossgap.attribution.explanation import ArmRow, Explanation
 from lossgap.report import vega
 from lossgap.report.curves import POINTS, thin
-
-Json = dict[str, object]
+from lossgap.report.json_values import Json
 
 ALL_POINTS = 60_000
 ARMS = 600
@@ -31,7 +30,7 @@ HEADROOM = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class DrawnCurve:
     """One arm's curve."""
 
     switched: tuple[int, ...]
@@ -48,7 +47,7 @@ class ArmCurves:
 
     factors: tuple[str, ...]
     """In the order of their contributions, largest first."""
-    curves: tuple[Drawn, ...]
+    curves: tuple[DrawnCurve, ...]
     ceiling: float
     """Losses above it are those of the beginning."""
     notes: tuple[str, ...]
@@ -74,7 +73,7 @@ def arm_curves(explanation: Explanation) -> ArmCurves:
         chosen = thin(np.array([loss for _, loss in places], dtype=float), points).tolist() if places else []
         switched = set(arm.factors) & whole
         curves.append(
-            Drawn(
+            DrawnCurve(
                 switched=tuple(place for place, name in enumerate(names) if name in switched),
                 end=len(switched) in (0, len(names)),
                 iters=tuple(places[at][0] for at in chosen),
@@ -103,7 +102,7 @@ def _whole_seeds(arms: Sequence[ArmRow]) -> list[ArmRow]:
     return kept
 
 
-def _ceiling(curves: Sequence[Drawn]) -> float:
+def _ceiling(curves: Sequence[DrawnCurve]) -> float:
     last = [curve.losses[-1] for curve in curves]
     lowest = min(min(curve.losses) for curve in curves)
     return max(last) + HEADROOM * max(max(last) - lowest, 0.05)

@@ -20,10 +20,9 @@ from lossgap.comparison.curve import Floats
 from lossgap.comparison.scales import Name
 from lossgap.errors import LossgapError
 from lossgap.report import vega
-from lossgap.report.curves import SIDES, Curves, Line, Mark, curves
+from lossgap.report.curves import SIDES, ChartLine, Curves, Mark, curves
+from lossgap.report.json_values import Json
 from lossgap.strangers import one_line, visible
-
-Json = dict[str, object]
 
 HEIGHT = 300
 RATE_HEIGHT = 72
@@ -192,7 +191,7 @@ def payload(drawn: Curves) -> Payload:
     }
 
 
-def _columns(line: Line) -> Columns:
+def _columns(line: ChartLine) -> Columns:
     return {
         "run": line.run,
         "kind": line.kind,

@@ -21,10 +21,10 @@ import polars as pl
 
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.curve import Curve, Floats, Value
+from lossgap.comparison.error_band import ErrorBand, error_bands
 from lossgap.comparison.fact import Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
-from lossgap.comparison.noise import evaluation
 from lossgap.comparison.scales import Name
 
 Side = Literal["control", "test"]
@@ -63,7 +63,7 @@ class Axis:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Line:
+class ChartLine:
     """One curve: `y` (n,) over `x[axis]` (n,); `error` (n,) is the half height of the band, NaN where there is none."""
 
     run: Side
@@ -94,7 +94,7 @@ class Curves:
     title: str
     """Of the vertical axis: the loss with its unit."""
     axes: tuple[Axis, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[ChartLine, ...]
     best: tuple[Mark, ...]
     last: tuple[Mark, ...]
     notes: tuple[str, ...]
@@ -104,7 +104,7 @@ class Curves:
     why: str = ""
     """Why there is nothing to draw; empty if there is."""
 
-    def of(self, kind: Kind) -> tuple[Line, ...]:
+    def of(self, kind: Kind) -> tuple[ChartLine, ...]:
         """The lines of one kind."""
         return tuple(line for line in self.lines if line.kind == kind)
 
@@ -116,12 +116,13 @@ def curves(found: Comparison, points: int = POINTS) -> Curves:
     if not isinstance(metric, Metric):
         return Curves(title="", axes=axes, lines=(), best=(), last=(), notes=(), why=metric.why)
     names = [axis.name for axis in axes if not axis.why]
-    lines: list[Line] = []
+    lines: list[ChartLine] = []
     notes: list[str] = []
     best: list[Mark] = []
     last: list[Mark] = []
-    for side, facts, curve, factor in _sides(found, metric):
-        error, note = _band(side, facts, curve, factor)
+    bands = error_bands(found.control, found.test, metric)
+    for (side, facts, curve, factor), band in zip(_sides(found, metric), bands, strict=True):
+        error, note = _band(side, band)
         notes.append(note)
         lines.append(_line(side, "compared", facts, curve, error, names, points))
         best.append(_mark(side, facts, curve.best, names))
@@ -146,7 +147,7 @@ def curves(found: Comparison, points: int = POINTS) -> Curves:
     )
 
 
-def _late(lines: list[Line], names: list[Name]) -> dict[Name, float]:
+def _late(lines: list[ChartLine], names: list[Name]) -> dict[Name, float]:
     """From where on both curves lie in the lowest `LATE` of the height, where each still has `FEW` points there."""
     every = np.concatenate([line.y for line in lines])
     limit = every.min() + LATE * np.ptp(every)
@@ -205,10 +206,10 @@ def _mark(side: Side, facts: Facts, value: Value, names: list[Name]) -> Mark:
 
 def _line(
     side: Side, kind: Kind, facts: Facts, curve: Curve, error: Floats | None, names: list[Name], points: int
-) -> Line:
+) -> ChartLine:
     usable = np.flatnonzero(np.isfinite(curve.values))
     kept = usable[thin(curve.values[usable], points)]
-    return Line(
+    return ChartLine(
         run=side,
         kind=kind,
         x=_places(facts, curve.iters[kept], names),
@@ -245,24 +246,22 @@ def thin(values: Floats, points: int) -> npt.NDArray[np.int64]:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def _band(side: Side, facts: Facts, curve: Curve, factor: float) -> tuple[Floats | None, str]:
+def _band(side: Side, band: ErrorBand) -> tuple[Floats | None, str]:
     """Half the height of the band at each point of the curve, and in a sentence what it is."""
-    known = np.isfinite(curve.errors)
-    if known.any():
-        at = curve.point(int(np.flatnonzero(known)[-1]))
-        how = f"measured at each evaluation: {evaluation(side, facts, at, curve, factor).how}"
-        return BAND * curve.errors, f"Band of {side}: ± 2 standard errors of an evaluation, {how}."
-    part = evaluation(side, facts, curve.last, curve, factor)
+    part = band.part
+    if band.each and band.errors is not None:
+        how = f"measured at each evaluation: {part.how}"
+        return BAND * band.errors, f"Band of {side}: ± 2 standard errors of an evaluation, {how}."
     if part.standard_error is None:
         return None, f"No noise band for {side}: {part.how}."
-    if part.standard_error == 0:
+    if band.errors is None:
         return None, f"No noise band for {side}: its evaluations are {part.how}."
     size = f"{BAND * part.standard_error:.2g}"
     said = f"Band of {side}: ± {size}, 2 standard errors of an evaluation, estimated for the last one: {part.how}."
-    return np.full(len(curve), BAND * part.standard_error), said
+    return BAND * band.errors, said
 
 
-def _others(side: Side, facts: Facts, curve: Curve, factor: float, names: list[Name], points: int) -> list[Line]:
+def _others(side: Side, facts: Facts, curve: Curve, factor: float, names: list[Name], points: int) -> list[ChartLine]:
     """The other losses of the run in the unit of the compared one, where they have one tokenizer's unit."""
     found = []
     choices: tuple[tuple[Kind, Curve | None], ...] = (("train", facts.train_eval), ("iters", facts.train))
@@ -307,10 +306,10 @@ def _rate(facts: Facts) -> _Rate | Unknown:
     return _Rate(iters=iters, values=np.array([item.value for item in rates], dtype=float), how=how)
 
 
-def _rate_line(side: Side, facts: Facts, rate: _Rate, names: list[Name], points: int) -> Line:
+def _rate_line(side: Side, facts: Facts, rate: _Rate, names: list[Name], points: int) -> ChartLine:
     usable = np.flatnonzero(np.isfinite(rate.values))
     kept = usable[thin(rate.values[usable], points)]
-    return Line(
+    return ChartLine(
         run=side,
         kind="rate",
         x=_places(facts, rate.iters[kept], names),
@@ -328,7 +327,7 @@ _NAMES: dict[Kind, str] = {
 }
 
 
-def _thinning(lines: list[Line], points: int) -> list[str]:
+def _thinning(lines: list[ChartLine], points: int) -> list[str]:
     thinned = [f"{_NAMES[line.kind]} of {line.run} {line.rows:,} to {len(line.y):,}" for line in lines]
     thinned = [said for said, line in zip(thinned, lines, strict=True) if line.rows > len(line.y)]
     if not thinned:

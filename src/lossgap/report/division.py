@@ -28,7 +28,7 @@ MOST_CHARACTERS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class DivisionRow:
     """One row of a table, as text."""
 
     name: str
@@ -170,7 +170,7 @@ def _chance(left: Quantity) -> bool:
 # Tables
 
 
-def gap_rows(explanation: Explanation, division: Division) -> list[Row]:
+def gap_rows(explanation: Explanation, division: Division) -> list[DivisionRow]:
     """reported = not reproduced + measurement + common; below the parts what of the remainder is in them."""
     sign = mark(explanation)
     first, second = (_loss(value, sign) for value in division.ends)
@@ -180,12 +180,14 @@ def gap_rows(explanation: Explanation, division: Division) -> list[Row]:
         if math.isfinite(value) and round(value, 4)
     )
     held = [
-        Row(name=f"  {item.name}", value=UNKNOWN, settings=changes(item.settings), note=f"not switchable: {item.why}")
+        DivisionRow(
+            name=f"  {item.name}", value=UNKNOWN, settings=changes(item.settings), note=f"not switchable: {item.why}"
+        )
         for item in explanation.not_switched
     ]
-    every = Row(name="  not switchable", value="none", note="every difference between the two was switched")
+    every = DivisionRow(name="  not switchable", value="none", note="every difference between the two was switched")
     missed = "what new runs do not repeat" + (", with what is not switchable" if held else "")
-    screened = Row(name="  screened out", value="none", note="no factor was dropped")
+    screened = DivisionRow(name="  screened out", value="none", note="no factor was dropped")
     if explanation.screened_out:
         screened = _screened(explanation, division, "  screened out")
     return [
@@ -198,7 +200,7 @@ def gap_rows(explanation: Explanation, division: Division) -> list[Row]:
     ]
 
 
-def contribution_rows(explanation: Explanation, division: Division) -> list[Row]:
+def contribution_rows(explanation: Explanation, division: Division) -> list[DivisionRow]:
     """The factors, largest first, then what was screened out."""
     rows = [_contribution(item, mark(explanation)) for item in division.contributions]
     if explanation.screened_out:
@@ -206,14 +208,14 @@ def contribution_rows(explanation: Explanation, division: Division) -> list[Row]
     return rows
 
 
-def total(explanation: Explanation, division: Division) -> Row:
+def total(explanation: Explanation, division: Division) -> DivisionRow:
     """The sum of `contribution_rows`, and whether it is the common gap."""
     common, whole = _sum([division.common.value]), _sum(_contributed(division))
     if common is None or whole is None or not division.contributions:
-        return Row(name="sum", value=UNKNOWN, interval=UNKNOWN)
+        return DivisionRow(name="sum", value=UNKNOWN, interval=UNKNOWN)
     sign = mark(explanation)
     note = "= common gap" if abs(common - whole) <= EXACT else "not the common gap"
-    return Row(name="sum", value=amount(whole, sign), interval=span(division.common.ci, sign), note=note)
+    return DivisionRow(name="sum", value=amount(whole, sign), interval=span(division.common.ci, sign), note=note)
 
 
 def checks(division: Division) -> list[str]:
@@ -242,21 +244,23 @@ def _sum(parts: Iterable[float | None]) -> float | None:
     return math.fsum(known) if all(map(math.isfinite, known)) else None
 
 
-def interaction_rows(explanation: Explanation, division: Division) -> list[Row]:
+def interaction_rows(explanation: Explanation, division: Division) -> list[DivisionRow]:
     """Pairs of factors, strongest first."""
     sign = mark(explanation)
     ordered = sorted(division.interactions, key=lambda item: -abs(item.value) if math.isfinite(item.value) else 0.0)
     return [
-        Row(name=" x ".join(item.factors), value=amount(item.value, sign), interval=span(item.ci, sign), note=item.why)
+        DivisionRow(
+            name=" x ".join(item.factors), value=amount(item.value, sign), interval=span(item.ci, sign), note=item.why
+        )
         for item in ordered
     ]
 
 
-def end_effect_rows(explanation: Explanation, division: Division) -> list[Row]:
+def end_effect_rows(explanation: Explanation, division: Division) -> list[DivisionRow]:
     """What each factor does in the control and in the test, and what that leaves of the gap."""
     sign = mark(explanation)
     rows = [
-        Row(
+        DivisionRow(
             name=f"{item.factor} in the {side}",
             value=amount(found.value, sign),
             interval=span(found.ci, sign),
@@ -268,17 +272,17 @@ def end_effect_rows(explanation: Explanation, division: Division) -> list[Row]:
     left = division.higher_order
     if rows and left.value is not None:
         name = "gap - sum of their means: three or more together"
-        rows.append(Row(name=name, value=amount(left.value, sign), interval=span(left.ci, sign), note=left.why))
+        rows.append(DivisionRow(name=name, value=amount(left.value, sign), interval=span(left.ci, sign), note=left.why))
     return rows
 
 
-def reasons(rows: Iterable[Row]) -> list[str]:
+def reasons(rows: Iterable[DivisionRow]) -> list[str]:
     """Why intervals are unknown, each reason once."""
     return list(dict.fromkeys(row.note for row in rows if row.interval == UNKNOWN and row.note))
 
 
-def _contribution(item: Contribution, mark: str) -> Row:
-    return Row(
+def _contribution(item: Contribution, mark: str) -> DivisionRow:
+    return DivisionRow(
         name=item.factor.name,
         value=amount(item.value, mark),
         interval=span(item.ci, mark),
@@ -288,17 +292,17 @@ def _contribution(item: Contribution, mark: str) -> Row:
     )
 
 
-def _screened(explanation: Explanation, division: Division, name: str) -> Row:
+def _screened(explanation: Explanation, division: Division, name: str) -> DivisionRow:
     said = f"{', '.join(explanation.screened_out)}: switched together"
     return _quantity(name, division.screened_out, mark(explanation), said)
 
 
-def _quantity(name: str, found: Quantity, mark: str, what: str) -> Row:
+def _quantity(name: str, found: Quantity, mark: str, what: str) -> DivisionRow:
     about = [] if amount(found.value) == UNKNOWN and found.why else [what]
     if UNKNOWN in (amount(found.value), span(found.ci)) and found.why:
         about.append(found.why)
     note = "; ".join(about)
-    return Row(name=name, value=amount(found.value, mark), interval=span(found.ci, mark), note=note)
+    return DivisionRow(name=name, value=amount(found.value, mark), interval=span(found.ci, mark), note=note)
 
 
 def _loss(value: float, mark: str) -> str:

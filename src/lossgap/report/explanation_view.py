@@ -29,10 +29,10 @@ from lossgap.report.blocks import (
     Suggestion,
     View,
 )
-from lossgap.report.division import Row
+from lossgap.report.division import DivisionRow
 from lossgap.report.explanation_document import document as explanation_document
+from lossgap.report.json_values import Json
 
-Json = dict[str, object]
 Blocks = Callable[[Explanation, Division], tuple[Block, ...]]
 """What is shown of one alignment."""
 
@@ -169,7 +169,7 @@ def _contributions(explanation: Explanation, division: Division) -> tuple[Block,
     )
 
 
-def _cells(row: Row, *more: str) -> tuple[str, ...]:
+def _cells(row: DivisionRow, *more: str) -> tuple[str, ...]:
     return (row.name, row.value, row.interval, *more)
 
 

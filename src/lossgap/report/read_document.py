@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from lossgap.report.json_values import Json
 from lossgap.runs.metric_summary import MetricSummary, metric_summaries
 from lossgap.runs.reading import Reading
 from lossgap.runs.run import Run
 from lossgap.runs.run_json import plain
 
 SCHEMA = "lossgap.read/1"
-
-Json = dict[str, object]
 
 
 def document(reading: Reading) -> Json:

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from lossgap.report import words
 from lossgap.report.blocks import Block, Fold, Grid, GridColumn, Headline, Labelled, Paragraphs, Suggestion, View
 from lossgap.report.experiment import several
+from lossgap.report.json_values import Json
 from lossgap.report.read_document import document as read_document
 from lossgap.runs.metric_summary import MetricPoint, MetricSummary, metric_summaries
 from lossgap.runs.reading import Reading
 from lossgap.runs.run import Run
 from lossgap.strangers import one_line
-
-Json = dict[str, object]
 
 NOTES = 3
 """Notes of the answer; `--full` has all."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from lossgap.parity.record import Recorded
+from lossgap.report.json_values import Json
 
 SCHEMA = "lossgap.record/1"
-
-Json = dict[str, object]
 
 
 def document(recorded: Recorded) -> Json:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from lossgap.report.blocks import Fold, Grid, GridColumn, Headline, Labelled, Paragraphs, Suggestion, View
 from lossgap.report.experiment import several
+from lossgap.report.json_values import Json
 from lossgap.report.record_document import document as record_document
 
 if TYPE_CHECKING:  # loads torch
     from lossgap.parity.record import Recorded
-
-Json = dict[str, object]
 
 
 def view(recorded: Recorded) -> View:

@@ -14,9 +14,8 @@ import math
 from lossgap.parity.replay_result import Replay
 from lossgap.parity.steps import StepCheck
 from lossgap.report import replay_words, vega
+from lossgap.report.json_values import Json
 from lossgap.strangers import one_line, visible
-
-Json = dict[str, object]
 
 HEIGHT = 260
 LAYERS_HEIGHT = 220

@@ -21,9 +21,8 @@ from lossgap.report.blocks import (
     Suggestion,
     View,
 )
+from lossgap.report.json_values import Json
 from lossgap.report.replay_document import document as replay_document
-
-Json = dict[str, object]
 
 LAYERS = 1000
 """Rows of the table of layers; `--json` has all."""

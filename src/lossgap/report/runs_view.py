@@ -8,11 +8,10 @@ from collections import Counter
 from lossgap.duration import duration
 from lossgap.report.blocks import Block, Grid, GridColumn, Headline, Suggestion, View
 from lossgap.report.experiment import several
+from lossgap.report.json_values import Json
 from lossgap.report.runs_document import document as runs_document
 from lossgap.report.words import cut
 from lossgap.runs.listing import Listing, RunSummary
-
-Json = dict[str, object]
 
 NAME = 40
 """Characters of a path in the sentence."""

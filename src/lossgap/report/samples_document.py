@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from lossgap.report.json_values import Json
 from lossgap.version import __version__
 
 if TYPE_CHECKING:  # loads torch
@@ -13,8 +14,6 @@ if TYPE_CHECKING:  # loads torch
 
 SCHEMA = "lossgap.samples/1"
 SETTINGS = ("num_samples", "max_new_tokens", "temperature", "top_k", "seed")
-
-Json = dict[str, object]
 
 
 def document(settings: Mapping[str, object], samples: Sequence[tuple[Samples, str, str]]) -> Json:

@@ -18,7 +18,7 @@ INFERRED = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class TableLine:
     """One row of the table, as text."""
 
     metric: str
@@ -27,7 +27,7 @@ class Line:
     why: str = ""
 
 
-def lines(found: Comparison) -> list[Line]:
+def lines(found: Comparison) -> list[TableLine]:
     """All rows: losses, gaps at equal places, what was spent, what of recipe and measurement differs."""
     rows = (*_losses(found), *_equal(found), *_spent(found), *_recipe(found), *_measured(found))
     return [line for line in rows if line is not None and line.why != EQUAL]
@@ -43,20 +43,22 @@ def equal(found: Comparison) -> list[str]:
 # Losses
 
 
-def _losses(found: Comparison) -> list[Line | None]:
+def _losses(found: Comparison) -> list[TableLine | None]:
     alignment = found.alignment
     name = _metric_name(found)
     last, best = alignment.row("last"), alignment.row("best")
     if not isinstance(alignment.metric, Metric):
         own = [None if facts.val is None else facts.val.last for facts in (found.control, found.test)]
-        first = Line(
+        first = TableLine(
             metric="val loss, last", control=_loss(own[0]), test=_loss(own[1]), why="not comparable, see below"
         )
     else:
-        first = Line(metric=f"{name}, last", control=_loss(last.control), test=_loss(last.test), why=_gap(last))
-    rows: list[Line | None] = [first]
+        first = TableLine(metric=f"{name}, last", control=_loss(last.control), test=_loss(last.test), why=_gap(last))
+    rows: list[TableLine | None] = [first]
     if best.gap is not None and (best.control, best.test) != (last.control, last.test):
-        rows.append(Line(metric=f"{name}, best", control=_loss(best.control), test=_loss(best.test), why=_gap(best)))
+        rows.append(
+            TableLine(metric=f"{name}, best", control=_loss(best.control), test=_loss(best.test), why=_gap(best))
+        )
     if isinstance(alignment.metric, Metric) and alignment.metric.name == "val_loss":
         ends = [
             facts.train_eval.last if facts.train_eval is not None else None for facts in (found.control, found.test)
@@ -67,7 +69,7 @@ def _losses(found: Comparison) -> list[Line | None]:
     return [*rows, _printed(found)]
 
 
-def _printed(found: Comparison) -> Line | None:
+def _printed(found: Comparison) -> TableLine | None:
     """The loss that iterations print, from the first row to the last."""
     cells, kinds = [], []
     for facts in (found.control, found.test):
@@ -105,7 +107,7 @@ _PLACES: dict[str, Callable[[float], str]] = {
 }
 
 
-def _equal(found: Comparison) -> list[Line | None]:
+def _equal(found: Comparison) -> list[TableLine | None]:
     """The gaps at equal places; places that are the same point of both curves share a row."""
     if not isinstance(found.alignment.metric, Metric):
         return []
@@ -118,16 +120,16 @@ def _equal(found: Comparison) -> list[Line | None]:
             groups.setdefault((round(row.control.iter, 6), round(row.test.iter, 6)), []).append(row)
         else:
             unknown.setdefault("apart" if row.apart else row.why, []).append(row)
-    rows: list[Line | None] = []
+    rows: list[TableLine | None] = []
     for group in groups.values():
         first, *others = group
         place = _PLACES[first.by](first.at) if first.at is not None else first.by
         also = f"; the same at equal {', '.join(row.by for row in others)}" if others else ""
         cells = _loss(first.control), _loss(first.test)
-        rows.append(Line(metric=f"at {place}", control=cells[0], test=cells[1], why=_gap(first) + also))
+        rows.append(TableLine(metric=f"at {place}", control=cells[0], test=cells[1], why=_gap(first) + also))
     for group in unknown.values():
         names = ", ".join(row.by for row in group)
-        rows.append(Line(metric=f"at equal {names}", control=UNKNOWN, test=UNKNOWN, why=group[0].why))
+        rows.append(TableLine(metric=f"at equal {names}", control=UNKNOWN, test=UNKNOWN, why=group[0].why))
     return rows
 
 
@@ -146,11 +148,11 @@ def _gap(row: Row) -> str:
 # What was spent, what was trained
 
 
-def _spent(found: Comparison) -> list[Line | None]:
+def _spent(found: Comparison) -> list[TableLine | None]:
     ends = [facts.last_iter for facts in (found.control, found.test)]
     at = [(facts, float(end)) for facts, end in zip((found.control, found.test), ends, strict=True) if end is not None]
-    rows: list[Line | None] = [
-        Line(
+    rows: list[TableLine | None] = [
+        TableLine(
             metric="iterations",
             control=UNKNOWN if ends[0] is None else f"{ends[0]:,}",
             test=UNKNOWN if ends[1] is None else f"{ends[1]:,}",
@@ -167,10 +169,10 @@ def _spent(found: Comparison) -> list[Line | None]:
     return [*rows, _fact_line("seconds of training", seconds[0], seconds[1], lambda x: f"{x:,.0f}")]
 
 
-def _recipe(found: Comparison) -> list[Line | None]:
+def _recipe(found: Comparison) -> list[TableLine | None]:
     control, test = found.control, found.test
 
-    def both(label: str, name: str, show: Callable[[float], str]) -> Line | None:
+    def both(label: str, name: str, show: Callable[[float], str]) -> TableLine | None:
         return _fact_line(label, getattr(control, name), getattr(test, name), show)
 
     return [
@@ -184,9 +186,9 @@ def _recipe(found: Comparison) -> list[Line | None]:
     ]
 
 
-def _measured(found: Comparison) -> list[Line | None]:
+def _measured(found: Comparison) -> list[TableLine | None]:
     control, test = found.control, found.test
-    rows: list[Line | None] = [
+    rows: list[TableLine | None] = [
         _fact_line("tokens per evaluation", control.eval_tokens, test.eval_tokens, _count),
         _text_line("precision", control.dtype, test.dtype),
         _text_line("hardware", control.device, test.device),
@@ -196,7 +198,7 @@ def _measured(found: Comparison) -> list[Line | None]:
     return rows
 
 
-def _column_line(found: Comparison, label: str, column: str, show: Callable[[float], str]) -> Line | None:
+def _column_line(found: Comparison, label: str, column: str, show: Callable[[float], str]) -> TableLine | None:
     cells = []
     for facts in (found.control, found.test):
         values = facts.run.iters[column].drop_nulls()
@@ -206,14 +208,14 @@ def _column_line(found: Comparison, label: str, column: str, show: Callable[[flo
     return _unless_empty(label, cells[0], cells[1], "median of the printed ones")
 
 
-def _fact_line(label: str, control: Fact[float], test: Fact[float], show: Callable[[float], str]) -> Line | None:
+def _fact_line(label: str, control: Fact[float], test: Fact[float], show: Callable[[float], str]) -> TableLine | None:
     cells = [UNKNOWN if isinstance(item, Unknown) else show(item.value) + _mark(item) for item in (control, test)]
     known = isinstance(control, Known) and isinstance(test, Known)
     why = _ratio(control.value, test.value) if known else _missing(control, test)
     return _unless_empty(label, cells[0], cells[1], why)
 
 
-def _text_line(label: str, control: Fact[str], test: Fact[str]) -> Line | None:
+def _text_line(label: str, control: Fact[str], test: Fact[str]) -> TableLine | None:
     cells = [UNKNOWN if isinstance(item, Unknown) else item.value + _mark(item) for item in (control, test)]
     why = EQUAL if cells[0] == cells[1] else _missing(control, test)
     return _unless_empty(label, cells[0], cells[1], why)
@@ -228,9 +230,9 @@ def _missing(control: Fact[object], test: Fact[object]) -> str:
     return "; ".join(f"{name}: {item.why}" for name, item in missing)
 
 
-def _unless_empty(label: str, control: str, test: str, why: str) -> Line | None:
+def _unless_empty(label: str, control: str, test: str, why: str) -> TableLine | None:
     """The row, or None if neither run has the value: a table of question marks says nothing."""
-    return None if control == test == UNKNOWN else Line(metric=label, control=control, test=test, why=why)
+    return None if control == test == UNKNOWN else TableLine(metric=label, control=control, test=test, why=why)
 
 
 def _mark(item: Known[object]) -> str:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lossgap.errors import LossgapError
+from lossgap.report.json_values import Json
 from lossgap.strangers import one_line, short, visible
-
-Json = dict[str, object]
 
 WIDTH = 720
 """Of the image; on the page the window decides."""

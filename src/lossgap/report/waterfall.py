@@ -19,9 +19,9 @@ from lossgap.attribution.explanation import At, Explanation, Interval
 from lossgap.errors import LossgapError
 from lossgap.report import vega
 from lossgap.report.division import TITLES, alike, amount, contribution_rows, mark, scale_words
+from lossgap.report.json_values import Json
 from lossgap.strangers import one_line, visible
 
-Json = dict[str, object]
 Kind = Literal["control", "test", "lower", "higher"]
 
 STEP = 34

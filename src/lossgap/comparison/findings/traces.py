@@ -15,7 +15,7 @@ from lossgap.comparison.curve import Curve
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.chance import chance, explained
-from lossgap.comparison.findings.dropout import lift
+from lossgap.comparison.findings.dropout_rate import lift
 from lossgap.comparison.rules import Pair, Result, cause, rule
 
 LEAST_GAP = 0.02

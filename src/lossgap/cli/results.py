@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lossgap.errors import LossgapError
-from lossgap.options import Drawn, Shown
+from lossgap.options import AnswerFlags, PageFlags
 from lossgap.strangers import shown
 
 
@@ -21,7 +21,7 @@ def command_line(command: str, argv: Sequence[str]) -> str:
     return shlex.join(["lossgap", command, *argv])
 
 
-def check_places(flags: Drawn) -> None:
+def check_places(flags: PageFlags) -> None:
     """The folders of the files that were asked for are there: before the work, not after. Raises `not-written`."""
     for path in (flags.html, flags.png):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
@@ -29,11 +29,11 @@ def check_places(flags: Drawn) -> None:
             raise LossgapError("not-written", f"{shown(path)} could not be written: {what}; give another path")
 
 
-def show_results(results: Sequence[object], flags: Shown, command: str) -> None:
+def show_results(results: Sequence[object], flags: AnswerFlags, command: str) -> None:
     """Print the answer or its JSON document, and write its page and chart. Raises LossgapError as `report.show`."""
     from lossgap.report.show import show
 
-    html, png = (flags.html, flags.png) if isinstance(flags, Drawn) else (None, None)
+    html, png = (flags.html, flags.png) if isinstance(flags, PageFlags) else (None, None)
     show(
         results,
         json=flags.json,
