@@ -1,4 +1,4 @@
-"""What `make run` does: train the laptop recipe, show a sample, and hold the run against the GPU recipe's figures."""
+"""The demonstration of `make run`: train the laptop recipe, show a sample, compare it with the GPU recipe's figures."""
 
 from __future__ import annotations
 

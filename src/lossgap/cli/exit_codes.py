@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DONE = 0
 ERROR = 1
-"""What the user can mend: a bad flag, a missing file, a device that is not here."""
+"""An error that the user can mend: a bad flag, a missing file, a device that is not here."""
 EXCEEDED = 2
 NOT_JUDGED = 3
 SIGNAL = 128

@@ -38,7 +38,7 @@ EXAMPLES = (
 OF_A_RUNNER = ("reader", "seed_arg", "override_form", "runner_folder", "time_limit")
 """Flags that say something only of another trainer."""
 LEFT_OUT = ("budget", "scale", "html", "png", "json", "full", "dry_run")
-"""What a repeated command is given anew, or does without."""
+"""Flags that a repeated command is given anew, or does without."""
 
 
 def main(argv: Sequence[str]) -> int:

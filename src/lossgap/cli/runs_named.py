@@ -17,7 +17,7 @@ ALL = ""
 
 @dataclass
 class About:
-    """What the user says of one run."""
+    """The flags that describe one run."""
 
     config: str | None = None
     device: str | None = None
@@ -71,7 +71,7 @@ def _load(source: str, own: About, every: About) -> Run:
 
 
 def said(flags: RunFlags) -> Mapping[str, About]:
-    """What was said of each run, by label. Raises ConfigError `bad-run-flag`, `bad-columns`."""
+    """The flags' values for each run, by label. Raises ConfigError `bad-run-flag`, `bad-columns`."""
     found: dict[str, About] = {}
     for name, text in _given(flags):
         label, value = _of_a_run(name, text)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lossgap.sampling import Sampler, Sampling
 
 RULE = "---------------"
-"""What nanoGPT prints after each text."""
+"""The line that nanoGPT prints after each text."""
 
 OUT_DIR = "out"
 """nanoGPT's run folder, where none is named."""

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _given(argv: Sequence[str]) -> Given:
-    """What was given; of several processes, one tells what is wrong with it."""
+    """The settings that were given; of several processes, one reports what is wrong with them."""
     if "RANK" not in os.environ:
         return resolve_arguments(argv)
     from lossgap.training.distributed import one_voice

@@ -41,12 +41,12 @@ class Row:
     control: Value | None = None
     test: Value | None = None
     exact: bool = False
-    """Whether both values are exact over the val split (no sampling error)."""
+    """True if both values are exact over the val split (no sampling error)."""
     why: str = ""
     needs: tuple[str, ...] = ()
     """`RUN.setting` that would make the row known."""
     apart: bool = False
-    """Whether the row is empty because one run begins after the other ends."""
+    """True if the row is empty because one run begins after the other ends."""
 
     @property
     def gap(self) -> float | None:
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def interpolated(self) -> bool:
-        """Whether one of the values stands between logged points."""
+        """True if one of the values stands between logged points."""
         return any(value is not None and value.interpolated for value in (self.control, self.test))
 
 
@@ -104,7 +104,7 @@ class Alignment:
 
     @cached_property
     def coincide(self) -> bool:
-        """Whether the runs share at least 3 logged iterations beyond the first and are equal at every one.
+        """True if the runs share at least 3 logged iterations beyond the first and are equal at every one.
 
         Equal as far as both are printed: one run in two formats has 1.8912 here and 1.89117 there.
         """

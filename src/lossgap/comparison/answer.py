@@ -38,9 +38,9 @@ class Expected:
     val_loss: float
     reference: float
     holds: bool
-    """Whether they agree within what other seeds and devices make."""
+    """True if they agree within what other seeds and devices make."""
     certain: bool
-    """Whether the record states the recipe; else its figures fit it."""
+    """True if the record states the recipe; else its figures fit it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +50,20 @@ class Answer:
     sentences: tuple[str, ...]
     """One to three: which run is lower and why; what the runs' recipes give; what is no evidence."""
     names: tuple[str, str]
-    """What the text calls the control and the test."""
+    """The names that the text uses for the control and the test."""
     lower: Side | None
     """The run that ends lower; None where there is no gap, or none that can be compared."""
     by: float | None
     """How much lower, in the unit of the gap; never negative."""
     beyond_chance: bool | None
-    """Whether chance (seed, data order, evaluation) does not make it; None where there is no gap to judge."""
+    """True if chance (seed, data order, evaluation) does not make it; None where there is no gap to judge."""
     cause: str | None
     """The id of the finding that the text gives as the cause."""
     expected: tuple[Expected, ...]
     same_record: bool = False
-    """Whether both runs are one and the same record."""
+    """True if both runs are one and the same record."""
     against_recipe: bool = False
-    """Whether one side is a recipe without losses of its own, and `expected` holds the other against its reference."""
+    """True if one side is a recipe without losses of its own, and `expected` holds the other against its reference."""
 
     @property
     def text(self) -> str:
@@ -175,7 +175,7 @@ def re_named(text: str, called: Names) -> str:
 
 
 def _expected(comparison: Compared) -> Iterator[Expected]:
-    """What rule `recipe-result` found of each run."""
+    """The findings of rule `recipe-result` about each run."""
     for item in comparison.findings:
         numbers = item.numbers
         if item.id != "recipe-result" or not {"run", "recipe", "val", "reference"} <= numbers.keys():
@@ -281,7 +281,7 @@ def _same_device(comparison: Compared) -> bool:
 
 
 def _same_record(comparison: Compared) -> bool:
-    """Whether every setting and every logged row of the two is equal."""
+    """True if every setting and every logged row of the two is equal."""
     first, second = comparison.control.run, comparison.test.run
     if comparison.groups is not None or not isinstance(comparison.alignment.metric, Metric):
         return False

@@ -46,7 +46,7 @@ def compare(
     sources: tuple[str, str] | None = None,
     measure: Measure | None = None,
 ) -> Comparison:
-    """What differs between two runs, how big the gap is against its noise, and which causes the evidence supports.
+    """Compare two runs: what differs, how large the gap is against its noise, which causes the evidence supports.
 
     `margin` is in nats per token (the gap is test minus control): gaps within it count as none. `spread` is a known
     standard deviation over seeds, in place of a measured or shipped one. `rules` are by default all of them; `sources`

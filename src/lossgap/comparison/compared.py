@@ -1,4 +1,4 @@
-"""What an answer is made from: the parts of a `Comparison` that its sentences read.
+"""The parts of a `Comparison` that the sentences of its answer read.
 
 The answer belongs to the comparison and reads it; this protocol stands between the two, so that neither file imports
 the other in a circle.
@@ -29,11 +29,11 @@ class Compared(Protocol):
 
     @property
     def control_source(self) -> str:
-        """What the user named the control."""
+        """The name that the user gave the control."""
 
     @property
     def test_source(self) -> str:
-        """What the user named the test."""
+        """The name that the user gave the test."""
 
     @property
     def alignment(self) -> Alignment:

@@ -32,11 +32,11 @@ class Comparison(Shown):
     control: Facts
     test: Facts
     control_source: str
-    """What the user named it: the argument of the command line."""
+    """The name that the user gave it: the argument of the command line."""
     test_source: str
     alignment: Alignment
     noise: Noise
-    """Of the gap of the last values."""
+    """The noise of the gap between the last values."""
     verdict: Verdict
     settings: Settings
     findings: tuple[Finding, ...]

@@ -14,7 +14,7 @@ class KnownCorpus:
     vocab_size: int
     val_bytes_per_token: float | None
     text: str
-    """What text it is: two corpora of one text differ in their tokenizer only."""
+    """The name of the text: two corpora of one text differ in their tokenizer only."""
 
 
 CORPORA: dict[str, KnownCorpus] = {

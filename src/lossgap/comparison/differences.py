@@ -11,7 +11,7 @@ from lossgap.config import TrainConfig
 from lossgap.settings import Factor, settings_of
 
 _CONCLUSIONS = frozenset({"recipe", "tokens_per_iter"})
-"""What readers infer that is no setting."""
+"""Values that readers infer and that are not settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class ComparedSetting:
     factor: Factor | None = None
     inferred: tuple[str, ...] = ()
     meaning: bool = True
-    """Whether a training with another value would be another training (an output folder is none)."""
+    """True if a training with another value would be another training (an output folder is none)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Settings:
 
     @property
     def comparable(self) -> bool:
-        """Whether any setting is known of both runs, so that "nothing differs" says something."""
+        """True if any setting is known of both runs, so that "nothing differs" says something."""
         return bool(self.same or self.differ)
 
     @property

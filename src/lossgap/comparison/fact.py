@@ -1,4 +1,4 @@
-"""What is known, and how; what is not, and which settings would tell.
+"""Facts: a known value and its source, or an unknown one and the settings that would tell it.
 
 batch = derive("batch_size x gradient_accumulation_steps", lambda b, g: b * g, batch_size, accumulation)
 batch.value                         # 12, or None

@@ -135,7 +135,7 @@ class Facts(Stated):
         return Known(printed, "stated", "number of parameters in the record, as printed") if printed else shape
 
     def _of_another_build(self, shape: int, printed: int | None) -> bool:
-        """Whether a printed count shows that the blocks are not nanoGPT's, so that its count does not hold for them."""
+        """True if a printed count shows that the blocks are not nanoGPT's, so that its count does not hold for them."""
         if not printed:
             return False
         width, context = (item.value if isinstance(item, Known) else 0 for item in (self.n_embd, self.block_size))

@@ -36,10 +36,10 @@ class Metric:
     control: Curve
     test: Curve
     control_factor: float = 1.0
-    """What the control's logged values were multiplied by to have this unit."""
+    """The factor by which the control's logged values were multiplied to have this unit."""
     test_factor: float = 1.0
     assumptions: tuple[str, ...] = ()
-    """What had to be assumed to compare them."""
+    """The assumptions that the comparison rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def _val(control: Facts, test: Facts) -> Metric | NoMetric | None:
 
 
 def _only_per_byte(control: Facts, test: Facts) -> bool:
-    """Whether the tokenizers differ and both logs have a val loss per byte, which does not depend on them."""
+    """True if the tokenizers differ and both logs have a val loss per byte, which does not depend on them."""
     both = control.bpb is not None and test.bpb is not None
     return both and isinstance(_tokenizers(control, test), NoMetric)
 
@@ -223,7 +223,7 @@ def _per_byte(facts: Facts, is_bits: bool) -> Known[float] | Unknown:
 
 
 def _tokenizers(control: Facts, test: Facts) -> tuple[str, ...] | NoMetric:
-    """What is assumed if both have the same tokenizer, as far as known; why not if they do not."""
+    """The assumptions under which both have the same tokenizer, as far as known; the reason if they do not."""
     first, second = control.vocab_size.value, test.vocab_size.value
     if first is None and second is None:
         return ("the vocabularies are not in the records; they are taken to be the same",)

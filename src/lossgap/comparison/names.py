@@ -1,4 +1,4 @@
-"""What the two runs of a comparison are called in sentences: their own names, short, and never the same one twice."""
+"""Names of the two runs of a comparison in sentences: their own names, shortened, and never the same one twice."""
 
 from __future__ import annotations
 

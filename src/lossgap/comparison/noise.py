@@ -53,7 +53,7 @@ class Part:
     estimate: str = ""
     """Parts that stand on one and the same estimate have its name: their errors are wrong together."""
     of_seed: bool = False
-    """Whether another seed changes it, and not another evaluation of the same weights."""
+    """True if another seed changes it, and not another evaluation of the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Noise:
 
     @property
     def why(self) -> str:
-        """What is unknown, or nothing."""
+        """The reason why it is unknown; empty if it is known."""
         if not self.parts:
             return "there is no gap"
         return "; ".join(f"{part.name}: {part.how}" for part in self.unknown)

@@ -35,16 +35,16 @@ class RecordedCurves:
 
     @property
     def is_own(self) -> bool:
-        """Whether our trainer wrote it."""
+        """True if our trainer wrote it."""
         return self.run.format == OWN
 
     @property
     def is_nanogpt(self) -> bool:
-        """Whether nanoGPT wrote it, or a person copied figures from such a log."""
+        """True if nanoGPT wrote it, or a person copied figures from such a log."""
         return self.run.format in NANOGPT_FORMATS
 
     def meaning(self, column: str) -> Series:
-        """What the values of a column are."""
+        """The meaning of the values in a column."""
         default = _OWN_SERIES.get(column) if self.is_own else None
         return self.run.series.get(column) or default or Series()
 

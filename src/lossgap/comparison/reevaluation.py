@@ -1,4 +1,4 @@
-"""What a like-for-like evaluation of two checkpoints says: how much of a reported gap is the way it was measured.
+"""Like-for-like evaluation of two checkpoints: how much of a reported gap comes from the way it was measured.
 
 For each run x, in nats per token (or per byte), all on the same targets of the val split:
 
@@ -78,7 +78,7 @@ class Side:
 
     @property
     def gain(self) -> float:
-        """What its own, longer context takes off the loss."""
+        """The amount by which its own, longer context lowers the loss."""
         return self.common - self.own
 
     @property
@@ -88,7 +88,7 @@ class Side:
 
     @property
     def shifted(self) -> bool:
-        """Whether the record's value is of another iteration than the checkpoint."""
+        """True if the record's value is of another iteration than the checkpoint."""
         return self.reported_iter is not None and self.reported_iter != self.iter
 
 
@@ -175,7 +175,7 @@ class Reevaluation:
 
 
 def findings(measured: Reevaluation) -> Iterator[Finding | RuledOut]:
-    """What the last states say of the reported gap: a cause, a remark, or that it is not the measurement."""
+    """Findings of the last states about the reported gap: a cause, a remark, or that it is not the measurement."""
     row = measured.row("last")
     gap, part = row.reported_gap, row.measurement
     if gap is None or part is None:
@@ -216,7 +216,7 @@ def _text(row: Like, unit: Unit, numbers: Mapping[str, float | None]) -> str:
 
 
 def without_answered(results: Iterable[Finding | RuledOut], measured: Reevaluation) -> Iterator[Finding | RuledOut]:
-    """What the rules found, less what was estimated there and is measured now, and the advice to measure it."""
+    """The rules' results, less those that are measured now, not estimated, and the advice to measure them."""
     if measured.row("last").sides is None:
         yield from results
         return

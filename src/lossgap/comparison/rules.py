@@ -73,7 +73,7 @@ class Finding:
     """One or two plain sentences with the numbers."""
     numbers: Mapping[str, object] = field(default_factory=dict)
     settle: str = ""
-    """What would settle it, in one sentence; empty if it is settled."""
+    """One sentence on what would settle it; empty if it is settled."""
     command: str = ""
     """The command that would do so, if there is one."""
     effect: float | None = None
@@ -107,7 +107,7 @@ Result = Iterator[Finding | RuledOut]
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What a rule looks at."""
+    """The two runs, and everything else that a rule may look at."""
 
     control: Facts
     test: Facts
@@ -115,7 +115,7 @@ class Pair:
     noise: Noise
     settings: Settings
     so_far: tuple[Finding | RuledOut, ...] = ()
-    """What the rules before this one yielded."""
+    """Results of the rules before this one."""
 
     @property
     def runs(self) -> tuple[tuple[str, Facts], tuple[str, Facts]]:
@@ -138,7 +138,7 @@ class Rule:
     function: Function
 
     def applies(self, pair: Pair) -> bool:
-        """Whether one of the runs has a format that this rule speaks of."""
+        """True if one of the runs has a format that this rule is about."""
         return not self.formats or any(facts.run.format in self.formats for _, facts in pair.runs)
 
 
@@ -263,7 +263,7 @@ def ruled_out(
 
 
 def find(pair: Pair, using: Sequence[Rule] | None = None) -> tuple[Finding | RuledOut, ...]:
-    """What all rules (or `using`) yield for this pair, in firing order."""
+    """The results of all rules (or of `using`) for this pair, in firing order."""
     found: list[Finding | RuledOut] = []
     for item in rules() if using is None else using:
         if item.applies(pair):

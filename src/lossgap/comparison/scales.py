@@ -23,7 +23,7 @@ _BATCH_SETTINGS = frozenset({"batch_size", "block_size", "gradient_accumulation_
 
 
 class Timed(Protocol):
-    """What a scale needs of a run's facts."""
+    """The facts of a run that a scale needs."""
 
     @property
     def run(self) -> Run:

@@ -20,7 +20,7 @@ from lossgap.strangers import one_line, shown
 COLON = ":"
 AGAINST = "--against"
 LOGS = (".log", ".txt", ".out", ".jsonl", ".csv", ".tsv", ".json")
-"""What a log's name ends with, in a folder of logs."""
+"""Endings of a log's name, in a folder of logs."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def expand(word: str) -> list[str]:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether a folder is one run: a run folder of ours, or one that a reader knows."""
+    """True if a folder is one run: a run folder of ours, or one that a reader knows."""
     if not path.is_dir():
         return False
     if (path / RUN_FILE).exists():

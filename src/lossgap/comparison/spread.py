@@ -56,7 +56,7 @@ class KnownSpread:
 
 
 def known_spread(given: str) -> KnownSpread:
-    """What `--spread` names: a standard deviation, or a JSON file with `sd` (and `df`, `source`) or with `finals`.
+    """The spread that `--spread` names: a number, or a JSON file with `sd` (and `df`, `source`) or with `finals`.
 
     An entry that `scripts/measure_spread.py` prints is such a file, a baseline of `lossgap baseline` too. Raises
     ConfigError `bad-spread`.
@@ -101,7 +101,7 @@ class WindowSpread:
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What a spread that nobody measured is taken not to exceed, and why."""
+    """The value that an unmeasured spread is taken not to exceed, and why."""
 
     value: float
     reason: str
@@ -114,12 +114,12 @@ class SpreadTable:
     spreads: tuple[Spread, ...]
     windows: tuple[WindowSpread, ...]
     seed_bound: Bound | None
-    """What a spread that nobody measured does not exceed, where there is no model."""
+    """The value that an unmeasured spread does not exceed, where there is no model."""
     evaluation_bound: Bound
     paired_fraction: float
     """SE of the difference of two evaluations of the same windows, over that of two of their own; 1 if not measured."""
     model: SpreadModel | None = None
-    """What spread a recipe of a scale has; None in tables that are only measured entries."""
+    """The model of the spread as a function of scale; None in tables that have only measured entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class Match:
     id: str
     """Two runs with the same one stand on one estimate."""
     evidence: Literal["measured", "inferred"]
-    """Whether it is of this very recipe."""
+    """`measured` if it is of this very recipe."""
     how: str
     """One phrase for people."""
 
@@ -224,7 +224,7 @@ def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | Non
 
 
 def is_recipe(facts: Facts, entry: Spread) -> bool:
-    """Whether everything that an entry says of its recipe and its text is known of a run, and equal."""
+    """True if everything that an entry says of its recipe and its text is known of a run, and equal."""
     if entry.corpus is not None and facts.dataset.value != entry.corpus:
         return False
     own = fingerprint(facts)

@@ -74,7 +74,7 @@ class Fit:
     groups: int
 
     def inside(self, scales: dict[Scale, float]) -> bool:
-        """Whether all scales are known and near measured ones."""
+        """True if all scales are known and near measured ones."""
         if any(name not in scales for name in self.names):
             return False
         x = np.log([scales[name] for name in self.names])
@@ -95,7 +95,7 @@ class SpreadModel:
     widest: float
 
     def predict(self, facts: Facts) -> Prediction | None:
-        """What the first fit that knows the recipe's scale says; None where it ends."""
+        """The prediction of the first fit that covers the recipe's scale; None beyond all fits."""
         scales = scales_of(facts)
         fit = next((item for item in self.fits if item.inside(scales)), None)
         if fit is None:
@@ -109,7 +109,7 @@ class SpreadModel:
         return Prediction(sd=sd, df=df, how=f"{how}{math.exp(CONFIDENCE_BOUND * deviation):.1f}")
 
     def bound(self, facts: Facts) -> tuple[float, str]:
-        """What a spread beyond the fits is taken not to exceed, and why.
+        """The value that a spread beyond the fits is taken not to exceed, and why.
 
         More tokens than measured: the upper 97.5% at the most tokens that were, as spreads fall with the length.
         Else the widest spread that was measured.
@@ -128,7 +128,7 @@ class SpreadModel:
 
 
 def scales_of(facts: Facts) -> dict[Scale, float]:
-    """What is known of a run's scale. The rate only of AdamW: that of other optimizers means something else."""
+    """The known scales of a run. The rate only for AdamW: that of other optimizers means something else."""
     found: dict[Scale, float] = {}
     iters = facts.max_iters.value or facts.last_iter
     if iters:

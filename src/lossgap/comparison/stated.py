@@ -83,7 +83,7 @@ class Stated(RecordedCurves):
 
     @cached_property
     def bias(self) -> Fact[bool]:
-        """Whether there are biases."""
+        """True if there are biases."""
         return self.flag("bias")
 
     @cached_property
@@ -133,7 +133,7 @@ class Stated(RecordedCurves):
 
     @cached_property
     def decay_lr(self) -> Fact[bool]:
-        """Whether the rate is scheduled at all."""
+        """True if the rate is scheduled at all."""
         return self.flag("decay_lr")
 
     @cached_property
@@ -153,7 +153,7 @@ class Stated(RecordedCurves):
 
     @cached_property
     def compile(self) -> Fact[bool]:
-        """Whether the model was compiled."""
+        """True if the model was compiled."""
         return self.flag("compile")
 
 

@@ -34,16 +34,16 @@ class Verdict:
     interval: tuple[float, float] | None = None
     """95% interval of test minus control; with the bounds of unknown parts if `bounded`."""
     bounded: bool = False
-    """Whether an unknown part of the noise is at its upper bound in `interval`."""
+    """True if an unknown part of the noise is at its upper bound in `interval`."""
     reasons: tuple[str, ...] = ()
     settle: str = ""
-    """What would decide it, or make the runs comparable; empty if it is decided."""
+    """One sentence on what would decide it, or make the runs comparable; empty if it is decided."""
     seeds: int | None = None
     """Runs of each recipe that would decide an inconclusive gap of this size, with 80% power."""
 
     @property
     def is_gap(self) -> bool:
-        """Whether there is a gap beyond the noise and the margin, one that needs an explanation."""
+        """True if there is a gap beyond the noise and the margin, one that needs an explanation."""
         return self.word == "different"
 
 

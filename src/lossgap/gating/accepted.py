@@ -43,7 +43,7 @@ class Baseline:
     margin: float
     """The smallest shift that counts, nats per token."""
     margin_stated: bool
-    """Whether the user stated it; else it is `WIDE` standard deviations of these runs."""
+    """True if the user stated it; else it is `WIDE` standard deviations of these runs."""
     settings: Mapping[str, object]
     """Those that all runs share."""
     last_iter: float | None

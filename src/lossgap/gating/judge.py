@@ -40,7 +40,7 @@ FALSE_GREEN = 0.05
 POWER = 0.8
 EXIT_CODES: Mapping[Word, int] = {"pass": 0, "fail": 2, "needs more": 3}
 SHARES: Mapping[Signal, float] = {"curve": 0.1, "train": 0.1}
-"""Of `FALSE_RED`, beside the judged loss, which has the rest."""
+"""Shares of `FALSE_RED`, beside the judged loss, which has the rest."""
 STRICT_SHARES: Mapping[Signal, float] = {"curve": 0.15, "train": 0.15, "grad_norm": 0.2}
 _DRAWS = 2000
 _SEED = 7
@@ -52,7 +52,7 @@ class SignalRow:
 
     name: Signal
     judged: bool
-    """Whether the verdict `pass` stands on it; a change for the worse in any other one fails too."""
+    """True if the verdict `pass` stands on it; a change for the worse in any other one fails too."""
     control: float
     """Mean of the baseline's runs."""
     sd: float
@@ -64,7 +64,7 @@ class SignalRow:
     p: float
     """One-sided p-value of `no worse`; two-sided of `no change` for grad_norm and with `strict`."""
     level: float
-    """What p must not exceed, at this look, to be called a change."""
+    """The level that p must not exceed, at this look, to be called a change."""
     change: Change
 
     @property
@@ -134,7 +134,7 @@ def gate(runs: Sequence[Run], baseline: Baseline, *, margin: float | None = None
 
 
 def shares(baseline: Baseline, present: Sequence[Signal], strict: bool) -> dict[Signal, float]:
-    """What each signal may make of the false alarms; the judged loss has what the others leave."""
+    """The share of the false alarms that each signal may make; the judged loss has what the others leave."""
     wanted = STRICT_SHARES if strict else SHARES
     others = {name: share for name, share in wanted.items() if name in present and name != baseline.primary}
     return {baseline.primary: 1.0 - sum(others.values()), **others}
@@ -255,7 +255,7 @@ def _more(row: SignalRow, each: Sequence[Signals], baseline: Baseline, margin: f
 
 
 def _notes(facts: Sequence[Facts], baseline: Baseline) -> tuple[str, ...]:
-    """What a reader must know: settings that the change has, runs that end elsewhere, too many looks."""
+    """Notes that a reader must know: settings that the change has, runs that end elsewhere, too many looks."""
     notes = []
     for item in facts:
         if baseline.last_iter is not None and item.last_iter is not None and item.last_iter != baseline.last_iter:

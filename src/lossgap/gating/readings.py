@@ -1,4 +1,4 @@
-"""What the gate reads of a run: one number for each signal.
+"""The gate's readings of a run: one number for each signal.
 
 final      the exact val loss of the final state
 last       the last val loss that the run logged
@@ -25,7 +25,7 @@ from lossgap.runs.readers.origin import SourceError
 Signal = Literal["final", "last", "curve", "train", "grad_norm"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 PRIMARY: tuple[Signal, ...] = ("final", "last", "train")
-"""What a verdict stands on: the first of these that the baseline and all runs have."""
+"""Signals that a verdict can stand on: the first that the baseline and all runs have."""
 TAIL = 0.25
 """The share of a run, at its end, over which curves are averaged: the point where most recipes have decayed."""
 
@@ -52,7 +52,7 @@ def signals(facts: Facts) -> Signals:
 
 
 def _diverged(rows: pl.DataFrame, column: str) -> bool:
-    """Whether the last loss in a column is not finite; curves leave such a value out."""
+    """True if the last loss in a column is not finite; curves leave such a value out."""
     values = rows[column].drop_nulls() if column in rows.columns else pl.Series([], dtype=pl.Float64)
     return len(values) > 0 and not math.isfinite(values[-1])
 

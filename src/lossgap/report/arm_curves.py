@@ -36,7 +36,7 @@ class DrawnCurve:
     switched: tuple[int, ...]
     """Places of its factors in `ArmCurves.factors`."""
     end: bool
-    """Whether it is the re-trained control or test."""
+    """True if it is the re-trained control or test."""
     iters: tuple[int, ...]
     losses: tuple[float, ...]
 

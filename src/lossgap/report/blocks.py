@@ -1,4 +1,4 @@
-"""What an answer is made of: one `View` per result, which the terminal, the page and the notebook card render.
+"""The blocks of an answer: one `View` per result, which the terminal, the page and the notebook card render.
 
     View(
         title="a.log against b.log",                          # the page's title
@@ -144,7 +144,7 @@ class Grid:
     most: int | None = None
     """Rows that a terminal shows at most in `first`; the page shows all."""
     more: str = "and {count} more"
-    """What stands for rows that a terminal left out; `{names}` are their first cells."""
+    """The text in place of rows that a terminal left out; `{names}` are their first cells."""
     kind: ClassVar[str] = "grid"
 
 
@@ -159,7 +159,7 @@ class Claim:
     """The one line of the first 24; by default the title."""
     text: str = ""
     settle: str = ""
-    """What would settle it, in one sentence."""
+    """One sentence on what would settle it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +169,9 @@ class Claims:
     items: tuple[Claim, ...]
     title: str = ""
     ordered: bool = False
-    """Whether they are numbered: strongest first."""
+    """True if they are numbered: strongest first."""
     empty: str = ""
-    """What is said where there are none."""
+    """The text where there are none."""
     notes: tuple[str, ...] = ()
     kind: ClassVar[str] = "claims"
 
@@ -233,10 +233,10 @@ class Chart:
     key: tuple[LegendMark, ...] = ()
     controls: tuple[Control, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know of the chart; folded below it."""
+    """Sentences that a reader of the chart must know; folded below it."""
     caption: str = ""
     readable: bool = False
-    """Whether a slider below reads single values."""
+    """True if a slider below reads single values."""
     why: str = ""
     """Why nothing is drawn; empty if something is."""
     kind: ClassVar[str] = "chart"
@@ -272,7 +272,7 @@ class Alternative:
     """One choice of an `Alternatives`."""
 
     value: str
-    """What the address of the page says: `#at=best`."""
+    """Its value in the address of the page: `#at=best`."""
     label: str
     blocks: tuple[Block, ...]
 
@@ -290,7 +290,7 @@ class Alternatives:
     legend: str
     choices: tuple[Alternative, ...]
     both: str = "both"
-    """What stands in the terminal's column for a row that is the same in all of them."""
+    """The entry of the terminal's column for a row that is the same in all of them."""
     kind: ClassVar[str] = "alternatives"
 
 
@@ -310,4 +310,4 @@ class View:
     made_by: str = ""
     """A command that makes this answer; the page names it where no other one is known."""
     brief: tuple[Block, ...] = field(default=())
-    """What a notebook's card shows; by default the headline, judgement, claims and suggestion of `first`."""
+    """The blocks of a notebook's card; by default the headline, judgement, claims and suggestion of `first`."""

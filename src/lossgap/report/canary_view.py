@@ -113,7 +113,7 @@ def _cells(check: Check) -> tuple[str, ...]:
 
 
 def _worst(checks: tuple[Check, ...]) -> list[Check]:
-    """Of each operation the output that is furthest out."""
+    """The output furthest out of bounds, one for each operation."""
     found: dict[tuple[str, str], Check] = {}
     for check in checks:
         place = (check.operation, check.shape)

@@ -29,7 +29,7 @@ RATE_HEIGHT = 72
 DOTTED = 150
 """Curves with at most so many points show each of them."""
 CROWDED = 0.08
-"""Of the height: a label nearer than this to the other curve moves away from it."""
+"""A share of the height: a label nearer than this to the other curve moves away from it."""
 SCALES = ("linear", "log")
 _AXIS_FORMATS: dict[Name, str] = {"iterations": ",f", "tokens": "~s", "passes": ",f", "flops": "~s", "seconds": ",f"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PROMPT = "$ "
 NEXT = "    "
-"""What stands before the further lines of a command."""
+"""The indent of the further lines of a command."""
 
 
 def command_lines(command: str, width: int | None = None) -> list[str]:

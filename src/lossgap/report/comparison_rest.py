@@ -1,4 +1,4 @@
-"""What stands below the answer of a comparison: causes in full, remarks, numbers, settings, noise, how it was read."""
+"""The part below a comparison's answer: causes in full, remarks, numbers, settings, noise, how the logs were read."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _like_for_like(comparison: Comparison) -> Iterator[Block]:
 
 
 def _settings(comparison: Comparison) -> Iterator[Block]:
-    """What differs without effect on the training, and what only one record has; the others are in the answer."""
+    """Settings that differ without effect, and those that only one record has; the others are in the answer."""
     settings = comparison.settings
     others = [item.name for item in settings.differ if not item.meaning]
     said = [f"Different, without effect on the training: {', '.join(others)}."] if others else []

@@ -1,4 +1,4 @@
-"""What the chart of a comparison shows: the curves of both runs on every horizontal axis that both have.
+"""The curves in the chart of a comparison: those of both runs, on every horizontal axis that both have.
 
     drawn = curves(comparison)
     drawn.axes                  # iterations, tokens, passes, flops, seconds: each known, or why not
@@ -46,7 +46,7 @@ RATE_POINTS = 400
 HOLE = 3.0
 """Times the usual distance of two points, from which on a curve says nothing of what is between them."""
 LATE = 0.3
-"""Of the height of the curves: what lies higher is their first fall, in which all runs look alike."""
+"""A share of the curves' height: what lies higher is their first fall, in which all runs look alike."""
 FEW = 3
 """Points of a curve that must be left to see, at least."""
 BAND = 2.0
@@ -92,13 +92,13 @@ class Curves:
     """See the top of this file."""
 
     title: str
-    """Of the vertical axis: the loss with its unit."""
+    """The title of the vertical axis: the loss with its unit."""
     axes: tuple[Axis, ...]
     lines: tuple[ChartLine, ...]
     best: tuple[Mark, ...]
     last: tuple[Mark, ...]
     notes: tuple[str, ...]
-    """What a reader must know: bands, thinning, what is not shown and why."""
+    """Sentences that a reader must know: bands, thinning, what is not shown and why."""
     late: dict[Name, float] = field(default_factory=dict)
     """Where on each axis the curves have left their first fall behind; empty where that leaves too little to see."""
     why: str = ""

@@ -24,7 +24,7 @@ TITLES = {"last": "last against last", "best": "best against best"}
 MOST_SETTINGS = 12
 """Settings of a factor that are shown; `--json` has all."""
 MOST_CHARACTERS = 60
-"""Of a value."""
+"""The longest text of a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def scale_words(scale: Scale) -> str:
 
 
 def mark(explanation: Explanation) -> str:
-    """What follows the numbers of this experiment."""
+    """The mark that follows the numbers of this experiment."""
     return "" if explanation.scale.true else MARK
 
 
@@ -74,7 +74,7 @@ def _level(value: object) -> str:
 
 
 def alike(explanation: Explanation) -> bool:
-    """Whether best against best gives the numbers of last against last."""
+    """True if best against best gives the numbers of last against last."""
     first, second = explanation.last, explanation.best
     return (first.ends, first.reported, first.common, first.contributions) == (
         second.ends,
@@ -89,7 +89,7 @@ def alike(explanation: Explanation) -> bool:
 
 
 def answer(explanation: Explanation, division: Division) -> list[tuple[str, str]]:
-    """What explains the gap, how sure, and what is unknown: (label, text)."""
+    """The answer as pairs (label, text): what explains the gap, how sure, and what is unknown."""
     whole = f"{UNIT}, test minus control, {TITLES[division.at]}"
     if not explanation.scale.true:
         whole += " (of the two runs, at their true scale)"
@@ -162,7 +162,7 @@ def _unknown(explanation: Explanation, division: Division) -> str:
 
 
 def _chance(left: Quantity) -> bool:
-    """Whether the seeds of the two runs and the noise of their evaluations may be all that there is."""
+    """True if the seeds of the two runs and the noise of their evaluations may be all that there is."""
     return left.ci is not None and left.ci[0] <= 0 <= left.ci[1]
 
 
@@ -257,7 +257,7 @@ def interaction_rows(explanation: Explanation, division: Division) -> list[Divis
 
 
 def end_effect_rows(explanation: Explanation, division: Division) -> list[DivisionRow]:
-    """What each factor does in the control and in the test, and what that leaves of the gap."""
+    """Rows for the effect of each factor in the control and in the test, and for what that leaves of the gap."""
     sign = mark(explanation)
     rows = [
         DivisionRow(

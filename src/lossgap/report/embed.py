@@ -1,4 +1,4 @@
-"""What makes a page one file that needs no network and runs nothing but its own scripts.
+"""Parts that make a page one file: it needs no network and runs only its own scripts.
 
     json_block(value)            # JSON for <script type="application/json">: cannot end the element, cannot be markup
     library()                    # Vega, Vega-Lite and their interpreter of expressions, as one script
@@ -70,7 +70,7 @@ def _kept(content: bytes) -> str | None:
 
 
 def _is_inert(script: str) -> bool:
-    """Whether a script can stand in its element as it is (HTML: restrictions for contents of script elements)."""
+    """True if a script can stand in its element as it is (HTML: restrictions for contents of script elements)."""
     lowered = script.lower()
     return not any(word in lowered for word in ("<!--", "<script", "</script", "\r"))
 

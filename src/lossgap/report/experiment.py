@@ -37,7 +37,7 @@ def arm_words(factors: Sequence[str]) -> str:
 
 
 def scale_lines(scale: Scale) -> list[str]:
-    """What a reader must know of numbers at this scale; empty at the true one."""
+    """Sentences that a reader of numbers at this scale must know; empty at the true one."""
     if scale.true:
         return []
     return [
@@ -47,7 +47,7 @@ def scale_lines(scale: Scale) -> list[str]:
 
 
 def stopped(explanation: Explanation) -> str:
-    """What an experiment that was stopped says of itself."""
+    """The sentence about an experiment that was stopped."""
     seeds = several(len(explanation.design.seeds), "seed")
     return f"Stopped before its end: these numbers are of the {seeds} that ended."
 

@@ -1,4 +1,4 @@
-"""What an experiment shows while it runs: a bar with the time left on a terminal, a line at every tenth elsewhere."""
+"""Progress of a running experiment: a bar with the time left on a terminal, a line at every tenth elsewhere."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from lossgap.report.explanation_document import document as explanation_document
 from lossgap.report.json_values import Json
 
 Blocks = Callable[[Explanation, Division], tuple[Block, ...]]
-"""What is shown of one alignment."""
+"""A function that makes the blocks of one alignment."""
 
 ARMS = 200
 """Arms in the table; `--json` has all."""
@@ -302,7 +302,7 @@ def _arm(arm: ArmRow, sign: str) -> tuple[str, ...]:
 
 
 def _open(explanation: Explanation) -> list[Block]:
-    """What is not settled, and the further commands."""
+    """Blocks for what is not settled, and for the further commands."""
     blocks: list[Block] = []
     open_words = experiment.open_words(explanation)
     if open_words:

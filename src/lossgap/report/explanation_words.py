@@ -41,7 +41,7 @@ def headline(explanation: Explanation) -> str:
 
 
 def names(explanation: Explanation) -> tuple[str, str]:
-    """What the sentence calls control and test: the last part of a path, or all of it where both end alike."""
+    """The sentence's names of control and test: the last part of a path, or all of it where both end alike."""
     whole = (explanation.control, explanation.test)
     last = tuple(PurePath(name).name or name for name in whole)
     first, second = last if last[0] != last[1] else whole
@@ -121,7 +121,7 @@ def gap_line(explanation: Explanation, division: Division) -> str:
 
 
 def _perplexity(division: Division) -> str:
-    """What the gap means beside its unit: a loss 0.25 lower is 22% less perplexity."""
+    """The gap as perplexity: a loss 0.25 lower is 22% less perplexity."""
     value = division.reported.value
     if value is None or not math.isfinite(value) or abs(value) < 0.005 or abs(value) > 5:
         return ""

@@ -31,7 +31,7 @@ def headline(result: GateResult) -> str:
 
 
 def advice(result: GateResult) -> str:
-    """What to do next; empty if it is decided."""
+    """Advice on what to do next; empty if it is decided."""
     if result.verdict != "needs more":
         return ""
     if result.more is None:
@@ -112,7 +112,7 @@ def markdown(result: GateResult) -> str:
 
 
 def _escaped(cell: str) -> str:
-    """What is neither markup nor a link nor a mention in Markdown."""
+    """The cell, escaped so that it is neither markup nor a link nor a mention in Markdown."""
     safe = visible(cell)
     for char in "\\`*_[]<>|#~@":
         safe = safe.replace(char, f"&#{ord(char)};")

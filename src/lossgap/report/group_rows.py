@@ -37,7 +37,7 @@ def lines(groups: Groups) -> list[GroupLine]:
 
 
 def notes(groups: Groups) -> list[str]:
-    """What a reader of the table must know, one sentence each."""
+    """Notes that a reader of the table must know, one sentence each."""
     said = []
     if groups.mixed:
         shown = ", ".join(groups.mixed[:6]) + (f" and {len(groups.mixed) - 6} more" if len(groups.mixed) > 6 else "")

@@ -1,4 +1,4 @@
-"""What both checkpoints give when they are evaluated alike, as rows and sentences: for the text answer and the page."""
+"""The losses of both checkpoints when they are evaluated alike, as rows and sentences for the answer and the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Split:
 
 
 def summary(measured: Reevaluation) -> str:
-    """What was evaluated, on what, how."""
+    """A sentence on what was evaluated, on what, and how."""
     row = next((item for item in measured.rows if item.sides is not None), None)
     how = f"in {measured.dtype} on {measured.device}, {measured.seconds:,.1f} s"
     if row is None or row.sides is None:

@@ -20,7 +20,7 @@ SHAPES = 6
 
 
 def view(price: Price) -> View:
-    """What it would take first, then what is not switched, then the timings."""
+    """The view of a price: what the experiment would take, then what is not switched, then the timings."""
     warnings = [words.sentence(line) for line in (*scale_lines(price.scale), *price.notes)]
     return View(
         title=f"the price of an experiment with {', '.join(price.factors)}",

@@ -58,7 +58,7 @@ MOST = 2
 
 @dataclass(frozen=True)
 class _Room:
-    """What an answer may take: rows of each grid, claims, blank lines between blocks."""
+    """The room that an answer may take: rows of each grid, claims, blank lines between blocks."""
 
     rows: int
     claims: int
@@ -117,7 +117,7 @@ def _height(item: ConsoleRenderable, width: int) -> int:
 
 
 def _more(view: View, width: int) -> str:
-    """What `--full` shows beyond this, as many titles as fit."""
+    """A line on what `--full` shows beyond this, with as many titles as fit."""
     titles = [block.title.lower() for block in view.rest if isinstance(block, Fold)]
     for count in range(len(titles), 0, -1):
         said = f"--full shows {', '.join(titles[:count])}{', and more' if count < len(titles) else ''}"

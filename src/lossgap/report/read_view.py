@@ -165,7 +165,7 @@ def _meaning(item: MetricSummary) -> str:
 
 
 def _inferred(run: Run) -> list[str]:
-    """What was concluded, one line for each reason."""
+    """The conclusions, one line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for item in run.inferred:
         other = ", ".join(one_line(str(value), VALUE) for value in item.alternatives)

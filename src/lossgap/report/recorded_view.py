@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # loads torch
 
 
 def view(recorded: Recorded) -> View:
-    """What was recorded, the warning that it holds text, and the command for the other machine."""
+    """The view of a recording: its contents, the warning that it holds text, and the command for the other machine."""
     bundle = recorded.bundle
     last = bundle.first + bundle.iterations - 1
     machine, how = bundle.environment, bundle.numerics

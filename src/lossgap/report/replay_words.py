@@ -36,12 +36,12 @@ class Fact:
 
     @property
     def differs(self) -> bool:
-        """Whether it is not the same on both."""
+        """True if it is not the same on both."""
         return self.recorded != self.replayed
 
 
 def facts(found: Replay) -> list[Fact]:
-    """What the two machines and their numerics are, as far as either tells."""
+    """Facts about the two machines and their numerics, as far as each is known."""
     here = _facts(found.machine_replayed, found.numerics.to_dict())
     there = _facts(found.machine_recorded, found.numerics_recorded) | {"lossgap": found.version_recorded}
     rows = [Fact(name=name, recorded=there[name], replayed=here[name]) for name in FACTS]
@@ -107,7 +107,7 @@ def layers_label(found: Replay) -> str:
 
 
 def bound(found: Replay) -> str:
-    """What the hardware can make, in one sentence."""
+    """One sentence on how much the hardware can make."""
     if found.hardware_bound is None:
         return f"unknown: {found.no_bound}."
     at = found.hardware_bound.at_iteration
@@ -148,7 +148,7 @@ def ratio(check: StepCheck) -> float | None:
 
 
 def noteworthy(found: Replay, most: int) -> list[StepCheck]:
-    """What is out of bounds or below what the dtype shows, in the data flow's order; then what comes nearest."""
+    """Checks out of bounds or below what the dtype shows, in the data flow's order; then those that come nearest."""
     wrong = [check for check in found.layers if check.verdict in ("out of bounds", "below what this dtype can show")]
     near = sorted(
         (check for check in found.layers if check not in wrong and ratio(check) is not None),
@@ -158,7 +158,7 @@ def noteworthy(found: Replay, most: int) -> list[StepCheck]:
 
 
 def near(found: Replay) -> str:
-    """What `noteworthy` gives, as a heading."""
+    """The heading over the checks that `noteworthy` gives."""
     wrong = any(check.verdict == "out of bounds" for check in found.layers)
     return "out of bounds, in the order of computation" if wrong else "nearest to what is allowed"
 

@@ -27,7 +27,7 @@ def _joined(found: re.Match[str]) -> str:
 
 
 def missing(remarks: Sequence[Finding]) -> Claims:
-    """What could not be judged: each question once, then what each record lacks, and the flags that would give it."""
+    """Claims that could not be judged: each question once, then what each record lacks, and the flags to give it."""
     questions: list[str] = []
     reasons: dict[str, list[str]] = {}
     for item in remarks:

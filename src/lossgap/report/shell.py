@@ -1,4 +1,4 @@
-"""What is around every page of ours: the policy, the style, the scripts, the library; a template makes each article.
+"""The frame of every page: the policy, the style, the scripts, the library; a template makes each article.
 
 The file needs no network and asks for none: a content security policy admits its own scripts and styles, by their
 hashes, and nothing else. What comes from a stranger reaches the page as escaped text with unprintable characters made
@@ -53,7 +53,7 @@ def page(
 
 
 def part(template: str, **values: object) -> str:
-    """What one template makes of `values`."""
+    """The markup that one template makes of `values`."""
     return _templates().get_template(template).render(values)
 
 
@@ -71,5 +71,5 @@ def _templates() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """What a template shows of a value: text with unprintable characters made visible."""
+    """A value as a template shows it: text with unprintable characters made visible."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -34,7 +34,7 @@ def lines(found: Comparison) -> list[TableLine]:
 
 
 def equal(found: Comparison) -> list[str]:
-    """What is equal in both runs, as `context 64`."""
+    """The rows that are equal in both runs, as `context 64`."""
     both = (*_spent(found), *_recipe(found), *_measured(found))
     return [f"{line.metric} {line.control}" for line in both if line is not None and line.why == EQUAL]
 
@@ -222,7 +222,7 @@ def _text_line(label: str, control: Fact[str], test: Fact[str]) -> TableLine | N
 
 
 def _missing(control: Fact[object], test: Fact[object]) -> str:
-    """What is not known of which run; the reason once if it is the same."""
+    """The reasons why a value is unknown for either run; said once if it is the same."""
     missing = [(name, item) for name, item in (("control", control), ("test", test)) if isinstance(item, Unknown)]
     reasons = list(dict.fromkeys(item.why for _, item in missing))
     if len(missing) == 2 and len(reasons) == 1:

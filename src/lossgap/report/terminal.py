@@ -1,4 +1,4 @@
-"""What every answer on a terminal is made of. Strangers' text is shown as text, unprintable characters made visible."""
+"""Parts of every answer on a terminal. Strangers' text is shown as text, unprintable characters made visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all charts share: colours and type of both themes, sizes, and drawing a specification as an image.
+"""Common parts of all charts: colours and type of both themes, sizes, and drawing a specification as an image.
 
     spec = {"$schema": vega.SCHEMA, "data": {"name": "rows"}, ...}
     image = vega.png([spec], {"rows": rows}, vega.config("light"))
@@ -15,7 +15,7 @@ from lossgap.report.json_values import Json
 from lossgap.strangers import one_line, short, visible
 
 WIDTH = 720
-"""Of the image; on the page the window decides."""
+"""The width of the image in pixels; on the page the window decides."""
 AXIS_WIDTH = 46
 """Left of the plots, so that those below each other begin at the same place."""
 VEGA_LITE = "6.4"

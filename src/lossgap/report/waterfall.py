@@ -35,7 +35,7 @@ NAMES = 118
 VALUES = 66
 """Right of it, for the numbers."""
 ROOM = 0.04
-"""Of the width of the data, left and right of them."""
+"""A share of the width of the data, left free on both sides."""
 SOLID, HOLLOW = 0.9, 0.12
 """Opacity of a bar that is beyond the noise, and of one that is not."""
 COLOURS = {
@@ -55,9 +55,9 @@ class Bar:
     start: float
     end: float
     interval: Interval | None
-    """Of `end`, if `start` is exact."""
+    """The interval of `end`, if `start` is exact."""
     sure: bool
-    """Whether it is beyond the noise."""
+    """True if it is beyond the noise."""
     label: str
 
 

@@ -22,7 +22,7 @@ def origin(run: Run) -> str:
 
 
 def inferred(run: Run) -> list[str]:
-    """What was concluded and not said, one line for each reason."""
+    """Conclusions that no record states, one line for each reason."""
     reasons: dict[str, list[str]] = {}
     for item in run.inferred:
         reasons.setdefault(item.why, []).append(f"{item.name} = {short(item.value)}")
@@ -32,7 +32,7 @@ def inferred(run: Run) -> list[str]:
 
 
 def reading(run: Run) -> list[str]:
-    """What was read, what was not understood, and what was concluded, one line each."""
+    """The rows read, the rows not understood and the conclusions, one line each."""
     said = [f"{run.iters.height:,} rows of iterations, {run.evals.height:,} evaluations"]
     if run.not_understood.count:
         at = ", ".join(map(str, run.not_understood.lines))

@@ -34,7 +34,7 @@ _EVALUATION = frozenset(("eval", "evaluate", "evaluation", "test", "val", "valid
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Whether a setting of this name is left out of the differences that could make a gap."""
+    """True if a setting of this name is left out of the differences that could make a gap."""
     words = _words(name)
     if "_".join(words) in _WHOLE:
         return True

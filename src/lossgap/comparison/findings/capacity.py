@@ -187,7 +187,7 @@ def _at_the_start(pair: Pair) -> Finding | None:
 
 
 def _same_place(names: list[str]) -> bool:
-    """Whether two paths end in the same folder name: data prepared on two machines."""
+    """True if two paths end in the same folder name: data prepared on two machines."""
     ends = [name.replace("\\", "/").rsplit("/", 1)[-1] for name in names]
     return ends[0] == ends[1]
 

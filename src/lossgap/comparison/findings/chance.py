@@ -46,7 +46,7 @@ class Chance:
     low: float
     high: float
     bounded: bool
-    """Whether an unknown part of the noise is at its upper bound."""
+    """True if an unknown part of the noise is at its upper bound."""
     unit: str
 
     @property
@@ -62,7 +62,7 @@ class Chance:
 
     @property
     def is_beyond(self) -> bool:
-        """Whether the gap is larger than chance makes."""
+        """True if the gap is larger than chance makes."""
         return not self.low <= 0 <= self.high
 
 
@@ -78,7 +78,7 @@ def chance(pair: Pair) -> Chance | None:
 
 
 def is_beyond(pair: Pair) -> bool:
-    """Whether there is a gap that chance does not make."""
+    """True if there is a gap that chance does not make."""
     found = chance(pair)
     return found is not None and found.is_beyond
 
@@ -90,12 +90,12 @@ def worse(pair: Pair) -> str | None:
 
 
 def could_be_worse_for(pair: Pair, label: str) -> bool:
-    """Whether harm to the run `label` fits the gap: the other is not the worse one."""
+    """True if harm to the run `label` fits the gap: the other is not the worse one."""
     return worse(pair) in (None, label)
 
 
 def other_training(pair: Pair) -> tuple[str, ...]:
-    """What makes another training, numerics and device aside: differing settings, and how far the records go."""
+    """Everything that makes another training, numerics and device aside: settings that differ, and lengths."""
     names = weighing.others(pair, NUMERIC)
     row = pair.alignment.row("last")
     if row.control is not None and row.test is not None and "max_iters" not in names and not row.exact:
@@ -106,7 +106,7 @@ def other_training(pair: Pair) -> tuple[str, ...]:
 
 
 def only_numerics(pair: Pair) -> bool:
-    """Whether the main settings of both runs are known and nothing but numerics, device and seed differs."""
+    """True if the main settings of both runs are known and nothing but numerics, device and seed differs."""
     harmless = {*NUMERIC, "seed", "backend"}
     beside = [item.name for item in pair.settings.differ_in_meaning if item.name not in harmless]
     return weighing.all_known(pair) and not beside and not other_training(pair)
@@ -129,7 +129,7 @@ def settings_reach(pair: Pair) -> float:
 
 
 def settings_explain(pair: Pair) -> bool:
-    """Whether the settings that differ can make the gap, by the sizes that the rules know."""
+    """True if the settings that differ can make the gap, by the sizes that the rules know."""
     gap = pair.alignment.gap("last")
     return gap is not None and bool(other_training(pair)) and abs(gap) <= settings_reach(pair)
 

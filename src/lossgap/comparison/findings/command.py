@@ -54,7 +54,7 @@ def retrain_settings(settings: Mapping[str, object], beside: Facts | None = None
 
 
 def _is_run(recipe: suggestion.Recipe, facts: Facts) -> bool:
-    """Whether the run has all of the recipe's settings, as far as both say them."""
+    """True if the run has all of the recipe's settings, as far as both say them."""
     if any(not facts.setting(name).known for name in _NEEDED):
         return False
     said: dict[str, object] = {key: value for name in recipe.presets for key, value in preset(name).items()}

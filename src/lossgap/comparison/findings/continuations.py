@@ -38,7 +38,7 @@ class Continuation:
 
     @property
     def rates_part(self) -> bool:
-        """Whether the learning rates differ right after the checkpoint."""
+        """True if the learning rates differ right after the checkpoint."""
         rates = [seam.rates[1] for seam in self.seams if seam.rates is not None]
         return len(rates) == 2 and abs(rates[0] - rates[1]) > SAME_RATE * max(rates)
 
@@ -81,7 +81,7 @@ def _equal_before(pair: Pair, at: int) -> int:
 
 @rule("continuations", title="Both runs continue one checkpoint", group="D", order=7)
 def continuations(pair: Pair) -> Result:
-    """What the machines did to equal weights, and what more iterations did, as far as two records tell."""
+    """The effect of the machines on equal weights, and of more iterations, as far as two records show it."""
     found = continuation(pair)
     if found is None:
         return
@@ -159,7 +159,7 @@ def _start(pair: Pair, found: Continuation, curve: Curve) -> Value:
 
 
 def _further(pair: Pair, found: Continuation) -> Result:
-    """What the iterations after the checkpoint did to each run's loss."""
+    """The effect of the iterations after the checkpoint on each run's loss."""
     for (label, facts), seam in zip(pair.runs, found.seams, strict=True):
         curve = facts.val or facts.train_eval or facts.train
         if curve is None or curve.last.iter <= found.at:

@@ -23,11 +23,11 @@ _BATCH = ("batch_size", "gradient_accumulation_steps")
 
 @dataclass
 class _Order:
-    """What the settings say: reasons why the batches differ, and what is missing to say that they do not."""
+    """The settings' evidence: reasons why the batches differ, and what is missing to say that they do not."""
 
     differ: list[str] = field(default_factory=list)
     inferred: bool = False
-    """Whether a value in `differ` is inferred. nanoGPT's seed is in its source, and counts as said."""
+    """True if a value in `differ` is inferred. nanoGPT's seed is in its source, and counts as said."""
     missing: tuple[list[Unknown], list[Unknown]] = field(default_factory=lambda: ([], []))
 
     def compare(self, name: str, first: Fact[object], second: Fact[object], why: str) -> None:

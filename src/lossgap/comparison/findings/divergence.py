@@ -33,7 +33,7 @@ class NotFinite:
     word: str
     """nan, inf or -inf."""
     to_the_end: bool
-    """Whether the loss never was a number again."""
+    """True if the loss never was a number again."""
     speed: float | None
     """Median time of an iteration after over before; None where times do not tell."""
 
@@ -187,7 +187,7 @@ def diverged(pair: Pair) -> Result:
 
 
 def _lost(pair: Pair, label: str) -> float | None:
-    """What the run lost since its best value, with the sign that it has in test minus control."""
+    """The loss that the run gave up since its best value, with its sign in test minus control."""
     metric = pair.alignment.metric
     if not isinstance(metric, Metric):
         return None

@@ -24,7 +24,7 @@ SAME_LEVEL = 0.4
 TOKEN_SPREAD = 1.8
 """Deviation of a token's loss, with the correlation inside a window: 0.22 x sqrt(64), the laptop recipe's windows."""
 UNKNOWN_ERROR = 0.015
-"""Of an evaluation whose size is not known: that of nanoGPT's laptop recipe, the coarsest in common use."""
+"""The error of an evaluation of unknown size: that of nanoGPT's laptop recipe, the coarsest in common use."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def settings_not_applied(pair: Pair) -> Result:
 
 
 def _is_partial(pair: Pair, common: int) -> bool:
-    """Whether most of what one run logged up to the shorter one's end stands where the other logged nothing."""
+    """True if most of what one run logged up to the shorter one's end stands where the other logged nothing."""
     both = weighing.curves(pair)
     if both is None:
         return True

@@ -17,7 +17,7 @@ LEAST = 5e-3
 LEAST_GAP = 0.02
 """Nats: a smaller gap of unknown noise needs no cause. A choice."""
 SHARE = 0.2
-"""Of what the control's own loss moves from one printed loss to the next; less is no other update. A choice."""
+"""A share of the control's own step between two printed losses; a smaller gap is not another update. A choice."""
 _SERIES = {"train": "losses of single iterations", "val": "val losses"}
 _UPDATE = ("learning_rate", "warmup_iters", "beta2", "grad_clip")
 """Settings that decide what an update does to equal weights on an equal batch."""
@@ -139,7 +139,7 @@ def _sudden(pair: Pair, found: Onset, batches: Likeness | None) -> str:
 
 
 def _has_other_batches(pair: Pair, batches: Likeness | None) -> bool:
-    """Whether the losses after the parting, or else the settings (rule data-order), say so."""
+    """True if the losses after the parting, or else the settings (rule data-order), say so."""
     if batches is not None and batches.same is not None:
         return not batches.same
     return any(isinstance(item, Finding) and item.id == "data-order" and not item.needs for item in pair.so_far)

@@ -1,4 +1,4 @@
-"""Whether two stretches of printed iteration losses are of the same batches: they then rise and fall together.
+"""Likeness of two stretches of printed iteration losses: those of the same batches rise and fall together.
 
 A micro-batch that is easy for one model is easy for another, so the losses of the same batches correlate even between
 models of other sizes (0.49 between two sizes of GPT-2), between a model and itself hundreds of iterations later (0.62),
@@ -44,7 +44,7 @@ class Likeness:
 
     @property
     def same(self) -> bool | None:
-        """Whether the batches are the same; None where the losses do not tell."""
+        """True if the batches are the same; None where the losses do not tell."""
         if self.correlation >= max(LEAST, SIGMAS * self.error):
             return True
         return False if self.correlation + BELOW * self.error < MOST else None
@@ -56,7 +56,7 @@ class Likeness:
 
 
 def between(control: Facts, test: Facts, start: int = 0) -> Likeness | None:
-    """Of two runs at the iterations from `start` on that both printed; None where they say too little."""
+    """The likeness of two runs at the iterations from `start` on that both printed; None where those are too few."""
     first, second = _single(control), _single(test)
     if first is None or second is None:
         return None
@@ -66,7 +66,7 @@ def between(control: Facts, test: Facts, start: int = 0) -> Likeness | None:
 
 
 def within(facts: Facts, at: int, start: int = 0) -> Likeness | None:
-    """Of one run: iterations from `at` on against those from `start` on, as far as they do not overlap."""
+    """The likeness within one run: iterations from `at` on against those from `start` on, without overlap."""
     curve = _single(facts)
     if curve is None or at <= start:
         return None
@@ -76,7 +76,7 @@ def within(facts: Facts, at: int, start: int = 0) -> Likeness | None:
 
 
 def of(first: Floats, second: Floats) -> Likeness | None:
-    """Of two series of equal length (n,); None where they are short or do not move."""
+    """The likeness of two series of equal length (n,); None where they are short or constant."""
     if len(first) < FEWEST:
         return None
     moves = [series[1:-1] - (series[:-2] + series[2:]) / 2 for series in (first, second)]

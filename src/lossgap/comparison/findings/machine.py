@@ -55,7 +55,7 @@ def check_the_arithmetic(pair: Pair) -> Result:
 
 @rule("another-machine", title="The hardware", group="E", order=11)
 def another_machine(pair: Pair) -> Result:
-    """What would have to be known before a gap is the hardware's. Nothing here blames it."""
+    """The rule lists what must be known before the hardware can be blamed for a gap; it never blames it."""
     found = chance(pair)
     if found is None:
         return

@@ -23,7 +23,7 @@ def _parts(pair: Pair, kind: str) -> tuple[Part | None, Part | None]:
 
 @rule("evaluation-noise", title="The evaluations have a sampling error", group="F", order=6)
 def evaluation_noise(pair: Pair) -> Result:
-    """What gap the sampling of the evaluation windows could make alone, and which evaluation is the noisier."""
+    """The gap that the sampling of evaluation windows alone could make, and which evaluation is the noisier."""
     first, second = _parts(pair, "evaluation")
     if first is None or second is None:
         return
@@ -77,7 +77,7 @@ def _said(label: str, facts: Facts, error: float) -> str:
 
 @rule("chance", title="Chance: another seed or data order", group="F", order=6)
 def chance_alone(pair: Pair) -> Result:
-    """Whether seeds, windows and rounding together make a gap of this size."""
+    """The rule asks if seeds, windows and rounding together make a gap of this size."""
     found = chance(pair)
     if found is None or pair.alignment.coincide:
         return
@@ -103,7 +103,7 @@ def chance_alone(pair: Pair) -> Result:
 
 
 def _seeds(pair: Pair) -> str:
-    """What the records say about the seeds, where nothing else differs."""
+    """A sentence on what the records say about the seeds, where nothing else differs."""
     seeds = pair.control.seed.value, pair.test.seed.value
     differing = {item.name for item in pair.settings.differ_in_meaning}
     if None in seeds or seeds[0] == seeds[1] or differing - {"seed"}:

@@ -44,7 +44,7 @@ class Onset:
 
 
 def onset(pair: Pair) -> Onset | None:
-    """Of the losses that iterations printed, else of the evaluations; None without values from the start on."""
+    """The onset in the printed iteration losses, else in the evaluations; None without values from the start on."""
     for name in ("train", "val"):
         found = _of(name, getattr(pair.control, name), getattr(pair.test, name), evaluated=name == "val")
         if found is not None:

@@ -113,13 +113,13 @@ def _meanwhile(facts: Facts, curve: Curve) -> tuple[Value, Value] | None:
 
 
 def _train_rose(facts: Facts, curve: Curve) -> bool:
-    """Whether the train loss rises with val: a run that diverges, and does not overfit."""
+    """True if the train loss rises with val: a run that diverges, and does not overfit."""
     values = _meanwhile(facts, curve)
     return values is not None and values[1].value > values[0].value
 
 
 def _train(facts: Facts, curve: Curve) -> str:
-    """What the train split did meanwhile."""
+    """A clause on what the train split did meanwhile."""
     values = _meanwhile(facts, curve)
     if values is None:
         return ""

@@ -184,7 +184,7 @@ _MAY_FAIL = frozenset(("compile", "attention", "flash", "fused", "adamw"))
 
 
 def _is_too_large(found: Chance) -> bool:
-    """Whether chance does not make the gap, and rounding has not been seen to."""
+    """True if chance does not make the gap, and rounding has not been seen to."""
     return found.is_beyond and abs(found.gap) > LARGEST
 
 

@@ -191,7 +191,7 @@ def _best(label: str, last: Value, reference: Reference, known: Evidence) -> Res
 
 
 def _continued(pair: Pair, label: str, last: Value, reference: Reference) -> Result:
-    """What the same recipe gives at the other run's length, where a reference says so."""
+    """The result of the same recipe at the other run's length, where a reference gives one."""
     both = weighing.curves(pair)
     if both is None:
         return

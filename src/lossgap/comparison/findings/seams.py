@@ -38,7 +38,7 @@ class SettingStep:
 
     @property
     def is_up(self) -> bool:
-        """Whether it is a rise, beyond the scatter of the losses."""
+        """True if it is a rise, beyond the scatter of the losses."""
         return self.size > max(LEAST, SIGMAS * self.error)
 
 
@@ -48,7 +48,7 @@ class Seam:
 
     at: int
     exact: bool
-    """Whether its trainer says that it went on bit by bit."""
+    """True if its trainer says that it went on bit by bit."""
     changed: tuple[str, ...]
     """Settings that are others from here on."""
     step: SettingStep | None
@@ -57,17 +57,17 @@ class Seam:
 
     @property
     def is_up(self) -> bool:
-        """Whether the loss stepped up."""
+        """True if the loss stepped up."""
         return self.step is not None and self.step.is_up
 
     @property
     def lasts(self) -> bool:
-        """Whether the loss stepped up and never came down again."""
+        """True if the loss stepped up and never came down again."""
         return self.step is not None and self.step.is_up and self.step.recovered is None
 
     @property
     def has_other_rate(self) -> bool:
-        """Whether the learning rate is another one from here on."""
+        """True if the learning rate is another one from here on."""
         return self.rates is not None and not 1 / RATE <= self.rates[1] / self.rates[0] <= RATE
 
 

@@ -32,7 +32,7 @@ class Spikes:
 
     @property
     def came_back(self) -> bool:
-        """Whether the losses behind it are down at the level before it."""
+        """True if the losses behind it are down at the level before it."""
         return self.after <= self.before + BACK
 
 

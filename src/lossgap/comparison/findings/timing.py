@@ -44,7 +44,7 @@ class Times:
     first: Time | None
     longest: Time
     uneven: bool
-    """Whether they differ by more than plain iterations do."""
+    """True if they differ by more than plain iterations do."""
 
 
 def times_of(facts: Facts) -> Times | None:
@@ -163,7 +163,7 @@ def _implied(facts: Facts) -> Fact[tuple[float, float]]:
 
 
 def _sides(label: str, fact: Fact[object]) -> tuple[Fact[object], Fact[object]]:
-    """What `label` lacks, for `lacking`; the other lacks nothing."""
+    """The fact that `label` lacks, for `lacking`; the other lacks nothing."""
     nothing: Fact[object] = Known(None, "stated", "")
     return (fact, nothing) if label == "control" else (nothing, fact)
 

@@ -26,7 +26,7 @@ ERRORS = 4.0
 
 
 def _is_open(pair: Pair) -> bool:
-    """Whether there is a gap that may be real, and no rule before this one explains it."""
+    """True if there is a gap that may be real and no rule before this one explains it."""
     found = chance(pair)
     if found is None or abs(found.gap) <= LEAST_GAP or pair.alignment.coincide or explained(pair):
         return False

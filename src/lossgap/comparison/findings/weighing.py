@@ -1,4 +1,4 @@
-"""What a differing setting is worth as an explanation: how sure, and how large, by one measure for all rules.
+"""The weight of a differing setting as an explanation: how sure, and how large, by one measure for all rules.
 
 Two ways lead from a setting to a gap. By elimination: where it is the only factor that differs and the others are
 known, it makes the gap, as long as the gap is at most `MOST_TIMES` the size that its rule knows. By size: a rough
@@ -46,12 +46,12 @@ DATA_EXPONENT = 0.095
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """What a rule hands to `cause`: strength, the effect with its sign, and a half sentence that says why."""
+    """A rule's weights for `cause`: strength, the effect with its sign, and a half sentence that says why."""
 
     strength: Strength
     effect: float | None
     alone: bool
-    """Whether nothing else that is known differs."""
+    """True if nothing else that is known differs."""
     size: float | None = None
     """The size that the rule knows, in nats; None where it knows none."""
     times: float | None = None
@@ -59,7 +59,7 @@ class Weight:
 
     @property
     def said(self) -> str:
-        """Whether nothing else differs, and what is not known or too small; begins with a space, or is empty."""
+        """A sentence: does anything else differ, is anything unknown or too small? Begins with a space, or is empty."""
         alone = " No other setting that makes another training differs" if self.alone else ""
         if self.times is not None and self.size is not None:
             but = f"{alone}, but this" if alone else " This"
@@ -116,12 +116,12 @@ def others(pair: Pair, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def explains(item: ComparedSetting) -> bool:
-    """Whether a differing setting could make a gap beyond rounding."""
+    """True if a differing setting could make a gap beyond rounding."""
     return item.meaning and (item.factor in FACTORS or item.name in ("init_from", "optimizer"))
 
 
 def all_known(pair: Pair) -> bool:
-    """Whether the main settings of both runs are known."""
+    """True if the main settings of both runs are known."""
     return all(facts.setting(name).known for _, facts in pair.runs for name in MAIN)
 
 
@@ -247,7 +247,7 @@ def _lowest(n: int) -> tuple[float, float]:
 
 
 def overfits(pair: Pair) -> bool:
-    """Whether one of the runs ends clearly above its own best, or its val loss far above its train loss."""
+    """True if one of the runs ends clearly above its own best, or its val loss far above its train loss."""
     return any(rise(facts, label, pair) is not None for label, facts in pair.runs) or distance(pair) is not None
 
 
