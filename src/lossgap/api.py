@@ -232,7 +232,7 @@ def explain(control: Run | str | Path, test: Run | str | Path, **options: Any) -
 def record(*configs: str | Path, say: Say = lambda line: None, **settings: object) -> Recorded:
     """Record a stretch of a training as a bundle; the same as `lossgap record RUN_OR_CONFIG --from START -o OUT`.
 
-    `configs` are one run folder or checkpoint, or presets and config files; `settings` that are no keyword of this
+    `configs` are one run folder or checkpoint, or presets and config files; `settings` that are not keywords of this
     call are `TrainConfig` fields and win over them. The bundle holds text of the corpus. Raises LossgapError for what
     the caller can mend.
     """
@@ -287,7 +287,7 @@ def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = No
 
 @takes(ReplayOptions)
 def replay(bundle: str | Path, *, say: Say = lambda line: None, **options: object) -> Replay:
-    """Repeat a recorded stretch here, and tell the hardware from everything else; the same as `lossgap replay`.
+    """Repeat a recorded stretch here, and separate hardware from every other cause; the same as `lossgap replay`.
 
     `replay(...).verdict` is different, equivalent, inconclusive or not-comparable. Nothing in the bundle is executed.
     Raises LossgapError for what the caller can mend (a damaged bundle, a device that is not here).

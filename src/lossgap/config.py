@@ -136,7 +136,7 @@ class TrainConfig:
     )
     overwrite: bool = setting(False, "allow an out_dir that holds a run, which is lost", meaning=False)
     checkpoint_at: tuple[int, ...] = setting(
-        (), "iterations whose checkpoint is written and always kept; empty is none", "iterations", meaning=False
+        (), "iterations whose checkpoint is written and always kept; empty for none", "iterations", meaning=False
     )
     checkpoint_seconds: float = setting(300.0, "write the rolling checkpoint this often", "seconds", meaning=False)
     tensorboard_log: bool = setting(False, "log to TensorBoard (extra tensorboard)", meaning=False)

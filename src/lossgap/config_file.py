@@ -7,7 +7,7 @@ A config file is Python in form, and here it is data: what it says is found in i
 2. Docstrings, `import` and `pass` are passed over in silence.
 3. Anything else is skipped with a warning that names the line, and is an error if it sets a setting
    that changes the training: a run must not start with a value its config file does not say.
-4. A name that is no setting, is used nowhere else in the file and does not begin with `_` gets a warning.
+4. A name that is not a setting, is used nowhere else in the file and does not begin with `_` gets a warning.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _binary(op: ast.operator, left: object, right: object) -> object:
     if not (_is_number(left) and _is_number(right)):
         raise NotConstantError("arithmetic needs numbers")
     if type(op) not in _OPERATORS:
-        raise NotConstantError("the operator is none of + - * / // % **")
+        raise NotConstantError("the operator is not one of + - * / // % **")
     # 9 ** 9 ** 9 would take for ever: the size is known before the power is computed.
     whole = isinstance(left, int) and isinstance(right, int)
     if isinstance(op, ast.Pow) and whole and int(left).bit_length() * abs(right) > 4 * _BITS:
@@ -254,7 +254,7 @@ class _ConfigReader:
             advice = near or "it has no effect"
             self.warn(
                 "config-name-unknown",
-                f"{self.shown} line {line}: {one_line(name)} is no setting and used nowhere; {advice}",
+                f"{self.shown} line {line}: {one_line(name)} is not a setting and is used nowhere; {advice}",
             )
 
     def skip(self, statement: ast.stmt, reason: str) -> None:
@@ -338,7 +338,7 @@ def resolve_arguments(argv: Sequence[str]) -> Given:
 
 
 def _preset_name(positional: str) -> str:
-    """The preset that a positional means which is no file. Raises `ConfigError` `no-such-config`."""
+    """The preset meant by a positional that is not a file. Raises `ConfigError` `no-such-config`."""
     if positional in PRESETS:
         return positional
     shown = one_line(positional)

@@ -5,7 +5,7 @@ LossgapError            anything that the user can mend; the command line exits 
 +-- CorpusError         text, token files, tokenizer
 +-- CheckpointError     missing, torn, tampered or unfitting checkpoint
 +-- RunFolderError      an output folder that is in use, used up or unreadable
-+-- TrainingError       a training that cannot go on (loss not finite, disk full)
++-- TrainingError       a training that cannot continue (loss not finite, disk full)
 +-- BundleError         a recorded stretch: missing, damaged, of another version, or impossible to make
 +-- MachineError        a device or kernel that was asked for and is not there
 """
@@ -17,7 +17,7 @@ import warnings
 
 
 class LossgapError(Exception):
-    """A problem that the user can mend, told in one line.
+    """A problem that the user can mend, described in one line.
 
     The message names what is wrong, the value, the rule it breaks and the remedy. `slug` is the
     stable name of the message; `docs/messages.md` has a paragraph for each.
@@ -47,7 +47,7 @@ class RunFolderError(LossgapError):
 
 
 class TrainingError(LossgapError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class BundleError(LossgapError):

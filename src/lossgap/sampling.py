@@ -279,7 +279,7 @@ def _built(checkpoint: Checkpoint, seed: int) -> tuple[GPT, Tensor]:
     if args["n_embd"] % args["n_head"]:
         raise CheckpointError(
             "bad-checkpoint",
-            f"{one_line(str(checkpoint.path))} cannot be used: its n_embd={args['n_embd']} is no multiple of its "
+            f"{one_line(str(checkpoint.path))} cannot be used: its n_embd={args['n_embd']} is not a multiple of its "
             f"n_head={args['n_head']}; take another checkpoint of the run",
         )
     config = GPTConfig.from_model_args(args)

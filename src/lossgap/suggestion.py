@@ -160,7 +160,7 @@ def _are_presets(names: Sequence[str]) -> bool:
 
 
 def _named(run: str) -> str:
-    """A run as a word that is no flag."""
+    """A run as a word that is not a flag."""
     return f"./{run}" if run.startswith("-") and run != "-" else run
 
 

@@ -132,7 +132,7 @@ def test_any_instructions_are_a_value_or_refused(tmp_path_factory: pytest.TempPa
 def test_deep_nesting_costs_no_recursion(tmp_path: Path) -> None:
     path = tmp_path / "meta.pkl"
     deep = b"]" * 100_000 + b"a" * 99_999
-    for content, reason in ((deep + b".", "it is no dict"), (b"}\x8c\x0avocab_size" + deep + b"s.", "is a list")):
+    for content, reason in ((deep + b".", "it is not a dict"), (b"}\x8c\x0avocab_size" + deep + b"s.", "is a list")):
         path.write_bytes(content)
         with pytest.raises(CorpusError, match=reason):
             read_meta(path)

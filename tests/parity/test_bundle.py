@@ -79,7 +79,7 @@ def test_nothing_is_written_over(recorded: Bundle, tmp_path: Path) -> None:
         write_bundle(recorded, path)
     assert caught.value.slug == "bundle-exists"
     assert path.read_text() == "mine"
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         write_bundle(recorded, path, overwrite=True)
     assert path.read_text() == "mine"
     path.unlink()

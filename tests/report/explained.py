@@ -52,7 +52,7 @@ MARGIN = 0.01
 DEVICE = NotSwitched(
     name="device",
     settings={"device": ("cpu", "cuda"), "dtype": ("float32", "bfloat16")},
-    why="all arms run on this machine: a replay on the other one bounds what it does",
+    why="all arms run on this machine: a replay on the other machine bounds what it does",
 )
 OTHER_SCALE = "the reported gap is of the true scale, the arms are of a smaller one"
 CONTROL_LOSS = 1.9

@@ -118,7 +118,7 @@ def test_the_fields_of_the_issue() -> None:
     assert body["remainder"].keys() == {"not_reproduced", "not_switchable", "screened_out"}
     (held,) = body["remainder"]["not_switchable"]
     assert held["value"] is None
-    assert "a replay on the other one bounds what it does" in held["why"]["value"]
+    assert "a replay on the other machine bounds what it does" in held["why"]["value"]
     assert body["remainder"]["screened_out"]["factors"] == [
         {"factor": "optimizer", "settings": {"beta2": [0.99, 0.95]}}
     ]

@@ -372,9 +372,9 @@ FORGED: dict[str, tuple[Callable[[Content], Content], str]] = {
         lambda c: signed(c | {"model": {f"{name}x" if "ln_f" in name else name: t for name, t in c["model"].items()}}),
         "do not fit its model_args",
     ),
-    "evaluated at a text": (lambda c: with_ours(c, "state", evaluated_at="x"), "evaluated_at is no iteration"),
-    "best at a bool": (lambda c: with_ours(c, "state", best_iter=True), "best_iter is no iteration"),
-    "nan seconds": (lambda c: with_ours(c, "state", seconds=float("nan")), "seconds is no number"),
+    "evaluated at a text": (lambda c: with_ours(c, "state", evaluated_at="x"), "evaluated_at is not an iteration"),
+    "best at a bool": (lambda c: with_ours(c, "state", best_iter=True), "best_iter is not an iteration"),
+    "nan seconds": (lambda c: with_ours(c, "state", seconds=float("nan")), "seconds is not a number"),
     "an unknown setting": (lambda c: with_ours(c, "config", optimiser="sgd"), "no setting named 'optimiser'"),
     "a setting of another type": (lambda c: with_ours(c, "config", max_iters="many"), "max_iters"),
     "a generator without state": (

@@ -42,4 +42,4 @@ def parse(text: str) -> Allowance:
         return Allowance(text=text.strip(), amount=math.floor(amount), unit="runs")
     if unit in ("flop", "flops"):
         return Allowance(text=text.strip(), amount=amount, unit="flops")
-    raise ConfigError("bad-budget", f"--budget={one_line(text, 40)}: {one_line(unit, 20)} is no unit; {_EXAMPLES}")
+    raise ConfigError("bad-budget", f"--budget={one_line(text, 40)}: {one_line(unit, 20)} is not a unit; {_EXAMPLES}")

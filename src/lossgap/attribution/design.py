@@ -271,7 +271,7 @@ def one_order_cost(names: Sequence[str], cost: Cost, seed: int) -> float:
 
 
 def least_orders(k: int) -> int:
-    """Seeds that intervals over orders of k factors take; fewer than three factors have no orders to speak of."""
+    """Seeds that intervals over orders of k factors take; fewer than three factors have too few orders."""
     return max(LEAST_ORDERS, math.ceil(ORDERS_PER_FACTOR * k)) if k > 2 else LEAST_SEEDS
 
 

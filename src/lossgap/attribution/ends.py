@@ -114,8 +114,8 @@ def _corpus(control: TrainConfig, test: TrainConfig, own: bool) -> tuple[Corpus 
     except CorpusError as error:
         other, reason = None, str(error)
     if other == corpus.tokens_sha256:
-        return corpus, {"dataset": "the two names are of the same tokens"}
-    reason = "two corpora have two val texts, and a loss on one says nothing of the other" if other else reason
+        return corpus, {"dataset": "both names stand for the same tokens"}
+    reason = "two corpora have two val texts, and a loss on one says nothing about the other" if other else reason
     return corpus, {"dataset": f"all arms train on {control.dataset}: {reason}"}
 
 
@@ -124,7 +124,7 @@ def _hardware(control: TrainConfig, test: TrainConfig) -> dict[str, str]:
     if control.device == test.device:
         return {"device": "all arms run on one device"}
     why = (
-        "all arms run on this machine: a replay on the other one bounds what it does "
+        "all arms run on this machine: a replay on the other machine bounds what it does "
         "(lossgap record here, lossgap replay there)"
     )
     return dict.fromkeys(("device", "dtype", "tf32"), why)

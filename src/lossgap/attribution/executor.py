@@ -15,7 +15,7 @@ from lossgap.attribution.arm import Arm, ArmResult, Failure
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """How one arm ended: with a result, or with a kind of failure and one line that tells it."""
+    """How one arm ended: with a result, or with a kind of failure and one line that describes it."""
 
     arm: Arm
     result: ArmResult | None = None

@@ -4,7 +4,7 @@
     prepared.price                      # arms, seeds, minutes, the smallest contribution that can be resolved
     explanation = prepared.run(watch)   # trains what is not cached
 
-The same command later is the same experiment, and goes on where it was stopped.
+The same command later is the same experiment, and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def _check(plan: FactorPlan, regroup: Mapping[str, Sequence[str]]) -> None:
             "nothing-to-explain",
             "the two configs differ in no setting that an arm can switch"
             + (f" (what differs is not switched: {held})" if held else "")
-            + ": the gap is measurement, chance, or the machine; lossgap compare tells the first two, lossgap replay "
+            + ": the gap is measurement, chance, or the machine; lossgap compare shows the first two, lossgap replay "
             "the last; --factor NAME=SETTING switches a setting on request",
         )
     for switched in some_arms(plan.names):

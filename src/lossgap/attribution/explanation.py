@@ -255,7 +255,7 @@ class Explanation(Shown):
         """Commands, each with what it would settle and its price; the calls for Python where there was no command."""
         steps = []
         if not self.complete:
-            steps.append(self._again(self.budget.asked, "It goes on where it was stopped; no arm runs twice."))
+            steps.append(self._again(self.budget.asked, "It resumes where it stopped; no arm runs twice."))
         if None in self.design.seeds:
             return tuple(steps)
         affordable = [item for item in self.open_factors if item.seeds is not None]

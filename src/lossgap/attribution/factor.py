@@ -75,7 +75,7 @@ class FactorPlan:
 
         A difference that is not switched stays at the control's level. The seed is the default one, whatever the ends
         had: the design says which repetition an arm is, and only a seed that is made a factor moves it. Raises
-        ConfigError where the mixture is no config (n_head of one end may not divide n_embd of the other).
+        ConfigError where the mixture is not a valid config (n_head of one end may not divide n_embd of the other).
         """
         unknown = set(switched) - set(self.names)
         assert not unknown, f"no such factors: {unknown}"

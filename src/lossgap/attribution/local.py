@@ -25,7 +25,7 @@ from lossgap.errors import LossgapError
 from lossgap.strangers import one_line
 
 _HARMLESS: Final = (None, "not-finite")
-"""Ends of an arm that tell nothing of its worker's health."""
+"""Ends of an arm that say nothing about its worker's health."""
 _BLOCKS: Final = hasattr(signal, "pthread_sigmask")
 
 

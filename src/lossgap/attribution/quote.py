@@ -90,11 +90,11 @@ def _resolvable(experiment: Experiment, comparison: Comparison) -> tuple[float |
     if expected >= NO_INTERVAL:
         return None, f"{len(main.seeds)} seed{'s' * (len(main.seeds) != 1)} of this design give no interval"
     if not experiment.scale.true:
-        return None, "no spread over seeds is known of recipes at this scale; the result will tell it"
+        return None, "the spread over seeds is unknown for recipes at this scale; the result will show it"
     found = [seed_spread(facts) for facts in (comparison.control, comparison.test)]
     known = [item for item in found if item is not None]
     if not known:
-        return None, "no spread over seeds is known of these recipes; the result will tell it"
+        return None, "the spread over seeds is unknown for these recipes; the result will show it"
     widest = max(known, key=lambda item: item.sd)
     half = max(expected * widest.sd, RESOLUTION)
     only = "" if len(known) == len(found) else " (of one of the two recipes; the other's is not known)"

@@ -4,9 +4,10 @@
     executors(root, 2)                              # an `Executor`
 
 One arm is one Ray task, with as many CPUs as it has threads and a GPU where it trains on one. Ray starts a lost task
-again, up to `RETRIES` times; then the arm is told as `killed`. Every machine needs the same lossgap and torch, and the
-corpus under the same name: an arm checks both by their hashes. Results come back as JSON-able dicts, since the machines
-may have no disk in common; where they have, an arm goes on from its checkpoint on whatever machine it is started again.
+again, up to `RETRIES` times; then the arm is reported as `killed`. Every machine needs the same lossgap and torch, and
+the corpus under the same name: an arm checks both by their hashes. Results come back as JSON-able dicts, since the
+machines may have no disk in common; where they have, an arm continues from its checkpoint on whatever machine it is
+started again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class RayShare:
 
     @classmethod
     def of(cls, arm: Arm, cluster_has_gpus: bool) -> RayShare:
-        """Its threads, and a GPU if it trains on one, or may: a foreign trainer that is told no device."""
+        """Its threads, and a GPU if it trains on one, or may: a foreign trainer that is given no device."""
         threads = arm.config.get("threads")
         device = arm.config.get("device")
         wanted = device.startswith("cuda") if isinstance(device, str) else bool(arm.command) and cluster_has_gpus
@@ -201,7 +202,7 @@ class RayExecutor(Executor):
         host = as_text(told.get("host")) or "another machine"
         if result is None or result.key != arm.key:
             failure = as_text(told.get("failure"))
-            why = as_text(told.get("why")) or "its result is none"
+            why = as_text(told.get("why")) or "its result is not a valid one"
             if host != platform.node():
                 why = f"{why} (on {one_line(host)})"
             kinds = {kind: kind for kind in get_args(Failure)}

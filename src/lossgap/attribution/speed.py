@@ -108,7 +108,7 @@ def measure_speed(
     chosen = workers or workers_for(shapes[order[len(order) // 2]], vocab_size, device, root)
     seconds: dict[Shape, float] = {}
     with _pool(chosen.at_once) as pool:
-        # Starting a process and loading torch takes seconds, which are none of the shapes'.
+        # Starting a process and loading torch takes seconds that do not belong to a shape.
         first = [pool.submit(time_shape, dict(shapes[order[0]]), vocab_size, device, 1) for _ in range(chosen.at_once)]
         for job in first:
             job.result()

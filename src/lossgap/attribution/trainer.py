@@ -1,4 +1,4 @@
-"""The trainers of an experiment's arms: our own, or somebody else's, behind one face."""
+"""The trainers of an experiment's arms: our own, or any other, behind one interface."""
 
 from __future__ import annotations
 

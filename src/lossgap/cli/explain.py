@@ -27,7 +27,7 @@ they differ, with intervals; the parts add up to the gap. What it would take is 
 run folder, a checkpoint, a log (PATH#2 for its second run), a figures file, a config file, a preset, or - for the \
 standard input.
 
-Trained arms are kept in the cache: the same command goes on where it was stopped."""
+Trained arms are kept in the cache: the same command resumes where it stopped."""
 EXAMPLES = (
     "explain shakespeare_char_cpu shakespeare_char --scale=auto --dry-run",
     "explain small.py large.py --budget=1h --html=page.html",

@@ -22,7 +22,7 @@ def cache_folder() -> Path:
 def store(path: Path, content: bytes) -> bool:
     """Write `content` to `path` so that a reader sees the old file or the whole new one; False if it cannot be written.
 
-    A cache that cannot be written (read-only, full, a file where the folder should be) is no error.
+    A cache that cannot be written (read-only, full, a file where the folder should be) is not an error.
     """
     temporary: Path | None = None
     try:

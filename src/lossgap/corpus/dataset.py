@@ -42,7 +42,7 @@ class Corpus:
     """As nanoGPT's `meta.pkl` has it; None where nanoGPT knows none (GPT-2's tokens: its models have 50,304)."""
 
     tokenizer: Tokenizer | None
-    """None if the prepared folder does not tell it."""
+    """None if the prepared folder does not record it."""
 
     def tokens(self, split: Split) -> Tokens:
         """The tokens of one split, (n,)."""

@@ -1,4 +1,4 @@
-"""The hash that tells whether two files are the same, without reading a 10 GB file at each start."""
+"""The hash that shows whether two files are the same, without reading a 10 GB file at each start."""
 
 from __future__ import annotations
 

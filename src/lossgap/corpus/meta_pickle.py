@@ -79,7 +79,7 @@ def plain_value(content: bytes) -> object:
     except IndexError:
         raise _RefusedError("it takes more values than it has made") from None
     except (ValueError, UnicodeDecodeError) as problem:
-        raise _RefusedError(f"it is no whole pickle ({str(problem)[:100]})") from None
+        raise _RefusedError(f"it is not a whole pickle ({str(problem)[:100]})") from None
     raise _RefusedError("it has no end")
 
 
@@ -152,13 +152,13 @@ class _Machine:
     def _set_items(self, items: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict):
-            raise _RefusedError("it puts items into something that is no dict")
+            raise _RefusedError("it puts items into something that is not a dict")
         target.update(_as_dict(items))
 
     def _append(self, items: list[object]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise _RefusedError("it appends to something that is no list")
+            raise _RefusedError("it appends to something that is not a list")
         target.extend(items)
 
 
@@ -181,7 +181,7 @@ def _as_dict(items: list[object]) -> dict[str | int, object]:
 def _meta(value: object, path: Path) -> Meta:
     """The vocabulary in the dict, checked: ids 0 to `vocab_size - 1`, and `stoi` the inverse of `itos`."""
     if not isinstance(value, dict):
-        raise _bad_meta(path, "it is no dict")
+        raise _bad_meta(path, "it is not a dict")
     size = value.get("vocab_size")
     if not isinstance(size, int) or not 1 <= size <= 2**31:
         # Only a number is shown: the text of a deeply nested list cannot be made.

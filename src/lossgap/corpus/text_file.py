@@ -34,7 +34,7 @@ class TextFile:
         """The characters as Unicode code points, piece after piece.
 
         Raises:
-            CorpusError: `invalid-utf8` names the first byte that is none; `text-changed` if the bytes differ from
+            CorpusError: `invalid-utf8` names the first invalid byte; `text-changed` if the bytes differ from
                 those of the pass before; `unreadable-corpus`.
         """
         newlines = io.IncrementalNewlineDecoder(decoder=None, translate=True)
@@ -80,7 +80,7 @@ class TextFile:
         byte = problem.object[problem.start]
         return CorpusError(
             "invalid-utf8",
-            f"{self.path} is no UTF-8 text: byte {place:,} (0x{byte:02X}) {problem.reason}{hint}",
+            f"{self.path} is not UTF-8 text: byte {place:,} (0x{byte:02X}) {problem.reason}{hint}",
         )
 
     def _remember(self, sha256: str) -> None:

@@ -48,7 +48,7 @@ def open_token_file(path: Path, vocab_size: int | None) -> Tokens:
         if reason := _why_no_token_file(head, size, dtype.itemsize):
             raise CorpusError(
                 "bad-token-file",
-                f"{path} is no token file: {reason}; it must hold nothing but {dtype.name} token ids, as "
+                f"{path} is not a token file: {reason}; it must hold nothing but {dtype.name} token ids, as "
                 "nanoGPT's prepare.py writes them with tofile",
             )
         if vocab_size is not None:

@@ -109,7 +109,7 @@ class BpeTokenizer:
         return _gpt2().encode_ordinary(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD; CorpusError for an id of 50,257 or more."""
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD; CorpusError for an id of 50,257 or more."""
         _check_ids(ids, self.vocab_size)
         return _gpt2().decode(ids)
 

@@ -45,7 +45,7 @@ def token_window(tokens: Tokens, starts: Int64s, length: int) -> tuple[Int64s, I
         x (B, T) and y (B, T), both int64 and contiguous; y is x shifted by one token.
 
     Raises:
-        IndexError: if a start is out of range; `count_starts` tells the range.
+        IndexError: if a start is out of range; `count_starts` gives the range.
     """
     if length < 1 or (starts.size and not 0 <= int(starts.min()) <= int(starts.max()) < len(tokens) - length):
         raise IndexError(f"a start is not between 0 and {len(tokens) - length - 1}, or the length {length} is below 1")

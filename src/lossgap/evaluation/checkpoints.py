@@ -138,7 +138,7 @@ def loaded(found: Checkpoint) -> Loaded:
     if args["n_embd"] % args["n_head"]:
         raise CheckpointError(
             "bad-checkpoint",
-            f"{one_line(str(found.path))} cannot be used: its n_embd={args['n_embd']} is no multiple of its "
+            f"{one_line(str(found.path))} cannot be used: its n_embd={args['n_embd']} is not a multiple of its "
             f"n_head={args['n_head']}; take another checkpoint of the run",
         )
     model = GPT(GPTConfig.from_model_args(args)).eval()

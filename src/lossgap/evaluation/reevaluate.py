@@ -213,7 +213,7 @@ def _layout(corpora: tuple[Corpus, Corpus]) -> tuple[Callable[[tuple[int, int]],
     if texts[0].text != texts[1].text:
         raise CorpusError(
             "reevaluate-other-text",
-            f"the runs have two val texts: {names}; a loss on one text says nothing of the other: compare runs that "
+            f"the runs have two val texts: {names}; a loss on one text says nothing about the other: compare runs that "
             "were trained on one corpus",
         )
 

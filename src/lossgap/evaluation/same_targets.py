@@ -117,7 +117,7 @@ def token_text(tokens: Tokens, tokenizer: Tokenizer) -> TokenText:
                 continue  # a character is still open
             size, broken = len(text.encode()), []
         elif broken:
-            # A token that is whole closes what was no character, which then is U+FFFD in the text itself.
+            # A whole token closes an invalid character, which then is U+FFFD in the text itself.
             size, broken = size + len(tokenizer.decode(broken).encode()), []
         place += size
         ends[position] = place

@@ -43,7 +43,7 @@ MOST_ON_CPU = 1 << 25
 MOST = 1 << 30
 """Numbers in an output on an accelerator."""
 MOST_LOGITS = 1 << 23
-"""Numbers in the logits of the cross-entropy, all of which float64 needs."""
+"""Numbers in the logits of the cross-entropy; float64 needs all of them."""
 
 
 class Normalisation(Operation):

@@ -100,7 +100,7 @@ def sample(count: int, most: int = ROWS) -> Tensor:
 
 
 def leaves(inputs: Tensors, device: str) -> Tensors:
-    """The inputs on the device; what is no index wants a gradient."""
+    """The inputs on the device; all but indices want a gradient."""
     return {
         name: tensor.detach().clone().to(device).requires_grad_(tensor.is_floating_point())
         for name, tensor in inputs.items()

@@ -58,7 +58,7 @@ def accelerators() -> Accelerators:
 def resolve_device(asked: str, found: Accelerators | None = None) -> Choice[str]:
     """The torch device for a run: `auto` takes CUDA, then MPS, then the CPU.
 
-    `found` replaces the look at this machine. Raises MachineError `unknown-device` for a name that is no
+    `found` replaces the look at this machine. Raises MachineError `unknown-device` for a name that is not a
     device, `no-cuda` or `no-mps` for one that is not here: a device that was asked for is never replaced.
     """
     kind, index = _parse(asked)

@@ -144,7 +144,7 @@ def _gpu(device: str) -> dict[str, JSON]:
 
 
 def _driver() -> str | None:
-    """NVIDIA's driver version; torch does not tell it."""
+    """NVIDIA's driver version; torch does not report it."""
     match = re.search(r"Module(?:\s+for\s+\S+)?\s+(\d+(?:\.\d+)+)", _read(Path("/proc/driver/nvidia/version")))
     if match:
         return match.group(1)

@@ -157,7 +157,7 @@ def check_place(path: Path, *, overwrite: bool = False) -> None:
     """
     try:
         if path.exists() and not (overwrite and path.is_file() and _may_go(path)):
-            what = " and is a folder" if path.is_dir() else " and is no bundle" if overwrite else ""
+            what = " and is a folder" if path.is_dir() else " and is not a bundle" if overwrite else ""
             more = "" if overwrite else ", or give --overwrite=True for a bundle that may go"
             raise BundleError(
                 "bundle-exists",
@@ -207,7 +207,7 @@ def bundle_arrays(bundle: Bundle) -> dict[str, Array]:
 
 
 def parts(point: BundlePoint) -> dict[str, Mapping[str, Tensor]]:
-    """The tensors of a point by what they are; those that it has not are left out."""
+    """The tensors of a point by what they are; those that it lacks are left out."""
     found = {
         "weights": point.moment.weights,
         "exp_avg": point.moment.exp_avg,

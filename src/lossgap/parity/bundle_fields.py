@@ -77,7 +77,7 @@ class Fields:
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise ValueError(f"{where} is no mapping")
+            raise ValueError(f"{where} is not a mapping")
         self.values: dict[str, object] = value
         self.where = where
 

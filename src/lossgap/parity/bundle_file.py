@@ -110,7 +110,7 @@ class _Reader:
             self.names: set[str] = set(opened.keys())
             self.metadata: Mapping[str, str] = opened.metadata() or {}
         except SafetensorError as error:
-            raise ValueError(f"it is no whole safetensors file ({_reason(error)})") from error
+            raise ValueError(f"it is not a whole safetensors file ({_reason(error)})") from error
         self.file = opened
         self.hash_over: dict[str, Array] = {}
 
@@ -220,7 +220,7 @@ class _Reader:
         step = row.count("step", 0, _BIG)
         wanted = set(_PARTS) if step else {"weights", "updated"}
         if set(has) != wanted or len(has) != len(wanted):
-            raise ValueError(f"{row.where} has not the parts {', '.join(sorted(wanted))}")
+            raise ValueError(f"{row.where} lacks the parts {', '.join(sorted(wanted))}")
 
         def part(name: str) -> dict[str, Tensor]:
             if name not in has:

@@ -1,4 +1,4 @@
-"""The envelope: how far two trainings of one recipe may part by rounding alone, iteration by iteration.
+"""The envelope: how far two trainings of one recipe may diverge by rounding alone, iteration by iteration.
 
 Twins (twins.py) are trained from the recorded start. Their differences t[j, i] (twin j, iteration i) give the bound of
 a replay's difference:

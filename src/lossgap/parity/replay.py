@@ -1,4 +1,4 @@
-"""`replay`: repeat a recorded stretch here, and tell the hardware and its numerics from everything else.
+"""`replay`: repeat a recorded stretch here, and separate hardware and numerics from every other cause.
 
 1. Numerics: the recording's where this device has them, else what was asked for.
 2. Each recorded step, teacher-forced, against float64 (steps.py).
@@ -229,7 +229,7 @@ def _differences(steps: Steps, parts: Trajectory) -> list[str]:
         reasons.append(f"{place_of(first)} is {_off(first)}{more}")
     if parts.first is not None and parts.shape is not None:
         here = next(place for place in parts.places if place.iteration == parts.first)
-        apart = f"the losses part at iteration {parts.first} ({here.difference:+.2g}), {parts.shape}"
+        apart = f"the losses diverge at iteration {parts.first} ({here.difference:+.2g}), {parts.shape}"
         reasons.append(f"{apart}: {MEANING[parts.shape]}")
     else:
         reasons.append("the losses stay within the envelope all the same: the stretch is too short to show it")
@@ -243,7 +243,7 @@ def _agreements(steps: Steps, parts: Trajectory) -> list[str]:
         reasons.append("all losses are equal to the last bit")
     elif parts.envelope is not None:
         apart = max(abs(place.difference) for place in parts.places)
-        reasons.append(f"the losses part by at most {apart:.2g}, and rounding explains that")
+        reasons.append(f"the losses differ by at most {apart:.2g}, and rounding explains that")
     if steps.below is not None:
         reasons.append(
             f"{place_of(steps.below)} differs by {steps.below.error:.2g}, below what {steps.arithmetic} can show: "
@@ -281,9 +281,9 @@ def hardware_bound(verdict: Word, parts: Trajectory) -> HardwareBound | None:
 
 
 def first_departure(steps: Steps, parts: Trajectory) -> FirstDeparture | None:
-    """Where the replay parts first. A wrong value of a step has a name, which the losses have not.
+    """The place where the replay first departs. A wrong value of a step has a name; a loss has none.
 
-    The losses may part before the recorded step that shows why.
+    The losses may diverge before the recorded step that shows why.
     """
     wrong = steps.first
     if wrong is not None:

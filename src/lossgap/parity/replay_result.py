@@ -33,7 +33,7 @@ class FirstDeparture:
 
     iteration: int
     layer: str | None
-    """None where every recorded step is right, and only the losses part."""
+    """None where every recorded step is right, and only the losses diverge."""
     direction: DepartureDirection | None
     what: str
     """The value of the layer: its output, the gradient of its input; or the shape of the diverging losses."""
@@ -128,7 +128,7 @@ class Replay(Shown):
         if self.hardware_bound is not None:
             return ""
         if self.verdict == "different":
-            return "how much of the difference it makes cannot be told before the fault is gone"
+            return "how much of the difference it makes is unknown until the fault is gone"
         return self.trajectory.why or "nothing was judged"
 
     @property

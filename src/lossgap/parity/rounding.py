@@ -51,7 +51,7 @@ def mover(precision: int, seed: int) -> Move:
 
 @contextmanager
 def noisy(model: GPT, precision: int, seed: int) -> Iterator[None]:
-    """The model with every product's result moved, forward and backward: an arithmetic that this machine has not."""
+    """The model with every product's result moved, forward and backward: an arithmetic that this machine lacks."""
     generator = torch.Generator().manual_seed(seed)
 
     def move(tensor: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ class _Judging:
     def _check(self, item: Item, exact: Tensor | None, found: Tensor | None, changed: Sequence[Key]) -> StepCheck:
         allowance = item.allowances.get(self.kind)
         if allowance is None:
-            return self._made(item, None, None, None, "not judged", f"the bundle tells nothing of {self.kind} here")
+            return self._made(item, None, None, None, "not judged", f"the bundle says nothing about {self.kind} here")
         code = 1.0 if exact is None else distance(sketch(exact), item.sketch)
         same = code <= item.exact
         own = 1.0 if found is None or exact is None else relative_error(found, exact)

@@ -1,8 +1,8 @@
-"""Free-running: the recorded and the replayed losses of one stretch against the envelope, and how they part.
+"""Free-running: the recorded and the replayed losses of one stretch against the envelope, and how they diverge.
 
     found = trajectory(recorded, replayed, envelope)
     found.is_inside                  # at every iteration
-    found.first, found.shape         # the first iteration outside, and what parting there looks like
+    found.first, found.shape         # the first iteration outside, and the shape of the departure there
 
 Shapes of a departure, by where it begins (PyTorch's own reproducibility threads and Ascend's msprobe localise alike):
 

@@ -32,7 +32,7 @@ class MetricSummary:
     first: MetricPoint
     last: MetricPoint
     best: MetricPoint | None
-    """The lowest of a loss; None for a metric of which nobody knows whether high or low is good."""
+    """The lowest of a loss; None for a metric where it is unknown whether high or low is good."""
     lowest: float
     highest: float
     count: int

@@ -1,4 +1,4 @@
-"""How a run ended, or that it goes on."""
+"""How a run ended, or that it is still running."""
 
 from __future__ import annotations
 

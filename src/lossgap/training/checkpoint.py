@@ -302,7 +302,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, zipfile.BadZipFile):
         return "it is not a whole file of torch.save"
     if isinstance(error, pickle.UnpicklingError):
-        return "it holds objects that a checkpoint of tensors and numbers has not, which are not loaded"
+        return "it holds objects other than tensors and numbers, which are not loaded"
     line = text[0][:200] if text else type(error).__name__
     return line if line.isprintable() else ascii(line)  # it may quote the file
 

@@ -105,12 +105,12 @@ def _check(init_from: str, shape: Any, report: Mapping[str, Any]) -> None:
         reasons.append(f"n_inner is {shape.n_inner}, not 4 * n_embd")
     surplus = [name for name in report["unexpected_keys"] if not name.endswith(MASKS)]
     reasons += [f"the weight {name} is missing" for name in sorted(report["missing_keys"])[:1]]
-    reasons += [f"the weight {name} is none of GPT-2's" for name in sorted(surplus)[:1]]
+    reasons += [f"the weight {name} is not one of GPT-2's" for name in sorted(surplus)[:1]]
     reasons += [f"the weight {name} has another shape than the config says" for name in sorted(_names(report))[:1]]
     if reasons:
         raise CheckpointError(
             "gpt2-unfit",
-            f"--init_from={init_from} is no GPT-2 as it was published: {'; '.join(reasons)}; name another model, or "
+            f"--init_from={init_from} is not GPT-2 as it was published: {'; '.join(reasons)}; name another model, or "
             "--init_from=scratch",
         )
 

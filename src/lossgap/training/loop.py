@@ -142,7 +142,7 @@ class Loop:
         return names
 
     def evaluate(self) -> bool:
-        """Evaluate, record, and tell whether the val loss is the best so far."""
+        """Evaluate, record, and return whether the val loss is the best so far."""
         self.flush()
         c, i = self.config, self.state.iteration
         if c.eval_mode == "sampled":

@@ -31,7 +31,7 @@ from lossgap.training.takeover import check_dataset, without_trackers
 
 SHAPE = ("n_layer", "n_head", "n_embd", "bias")
 MACHINE_BOUND = ("device", "backend", "dtype", "compile")
-"""Settings of nanoGPT's checkpoint that speak of the machine it ran on, not of the recipe."""
+"""Settings of nanoGPT's checkpoint that describe the machine it ran on, not the recipe."""
 ABOUT_THE_START = ("init_from", "resume", "overwrite", "out_dir")
 """Settings that say where a training begins and where it writes, no part of what it is."""
 MOST_NAMED = 8
@@ -153,7 +153,7 @@ def _afresh(given: Given, asked: TrainConfig, named: Path) -> Start:
 
 
 def _no_run(named: Path) -> CheckpointError:
-    """There is nothing to go on with in the folder; names the runs that are near."""
+    """There is nothing to resume in the folder; names the runs that are near."""
     try:
         near = sorted(path.parent for path in Path().glob("*/" + RUN_FILE))[:MOST_NAMED]
     except OSError:
@@ -161,7 +161,7 @@ def _no_run(named: Path) -> CheckpointError:
     said = f"runs here: {', '.join(shown(path) for path in near)}" if near else "no folder here holds one"
     return CheckpointError(
         "no-run-to-resume",
-        f"there is no run in {shown(named)} to go on with; {said}: name one with --out_dir=FOLDER, or start one, e.g. "
+        f"there is no run in {shown(named)} to resume; {said}: name one with --out_dir=FOLDER, or start one, e.g. "
         "lossgap train shakespeare_char_cpu",
     )
 
@@ -217,7 +217,7 @@ def _has_meaning(name: str, config: TrainConfig) -> bool:
 def config_of(found: Checkpoint) -> TrainConfig:
     """The settings a checkpoint was trained with: ours in full, nanoGPT's as far as they are known and valid here.
 
-    Raises CheckpointError (`bad-checkpoint`) where they are no config.
+    Raises CheckpointError (`bad-checkpoint`) where they are not a valid config.
     """
     own = found.part("config")
     shape = {name: found.model_args[name] for name in (*SHAPE, "block_size")}
@@ -289,7 +289,7 @@ def _where(given: Given, asked: TrainConfig, found: Checkpoint) -> tuple[Path, P
 
 
 def _newest_iteration(folder: Path, at_least: int) -> int:
-    """The newest state of a folder from which one could go on: a damaged checkpoint is none."""
+    """The newest state of a folder from which one could go on: a damaged checkpoint does not count."""
     later = {
         iteration: path
         for path in checkpoint.checkpoint_files(folder)
@@ -386,14 +386,14 @@ def _counters(found: Checkpoint) -> State:
     for name in ("evaluated_at", "best_iter"):
         value = saved.get(name)
         if value is not None and (type(value) is not int or value < 0):
-            raise _bad_state(found, f"{name} is no iteration")
+            raise _bad_state(found, f"{name} is not an iteration")
         setattr(state, name, value)
     for name in ("seconds", "mfu"):
         value = saved.get(name)
         if value is None:
             continue
         if not isinstance(value, float) or not math.isfinite(value):
-            raise _bad_state(found, f"{name} is no number")
+            raise _bad_state(found, f"{name} is not a number")
         setattr(state, name, value)
     return state
 

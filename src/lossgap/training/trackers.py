@@ -106,8 +106,8 @@ class Watched:
         self.tracker = None
         warn(
             "tracker-lost",
-            f"{self.name} takes no more values {when} ({_reason(error)}); the training goes on, its record in the run "
-            "folder is whole",
+            f"{self.name} takes no more values {when} ({_reason(error)}); the training continues, its record in the "
+            "run folder is whole",
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line that starts somebody's trainer: split once, checked, and filled in for an arm. No shell is involved.
+"""The command line that starts another trainer: split once, checked, and filled in for an arm. No shell is involved.
 
     words = split("python train.py config/train_shakespeare_char.py {overrides}")
     filled(words, Places(...), seed=3, overrides=["--n_layer=4"])
@@ -68,7 +68,7 @@ def split(text: str) -> tuple[str, ...]:
         raise _bad(text, f"{OVERRIDES} must be an argument of its own, as it becomes several; {_EXAMPLE}")
     for found in _BRACED.findall(" ".join(words)):
         if found not in _PLACEHOLDERS and (advice := did_you_mean(found, _PLACEHOLDERS)):
-            raise _bad(text, f"{found} is no placeholder; {advice}")
+            raise _bad(text, f"{found} is not a placeholder; {advice}")
     if whole != 1:
         raise _bad(
             text,

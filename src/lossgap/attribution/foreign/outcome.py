@@ -78,7 +78,7 @@ class _Told:
 
 
 def outcome(arm: Arm, settings: Mapping[str, object], left: Left, seconds: float, threads: int) -> ArmResult:
-    """The losses of an arm that ended well; `settings` are those that it was told. Raises ArmFailed."""
+    """The losses of an arm that ended well; `settings` are those that it was given. Raises ArmFailed."""
     say = _Told()
     run = read(arm, settings, left)
     facts = Facts.of(run)
@@ -171,7 +171,7 @@ def _check_seeding(arm: Arm, left: Left, say: _Told) -> None:
     if not content["drawn"]:
         raise ArmFailed(
             "failed",
-            "its seed changes nothing: the script drew from none of the generators that the launcher seeds (torch, "
+            "its seed changes nothing: the script used no generator that the launcher seeds (torch, "
             "numpy, random); name its own seed flag with --seed-arg",
         )
     shifted = content.get("shifted")

@@ -1,6 +1,6 @@
 """The settings of an arm as arguments of somebody else's trainer.
 
-    settings = passed(arm.config)                       # what of a config such a trainer is told
+    settings = passed(arm.config)                       # what such a trainer is given of a config
     settings |= measured(settings, ...)      # how it evaluates and saves
     expand(settings, FORM, "nanogpt")        # ["--n_layer=4", "--learning_rate=0.001", ...]
 
@@ -61,7 +61,7 @@ ABSENT: Final[Mapping[str, frozenset[str]]] = {"huggingface": frozenset({"lr_dec
 
 
 def passed(config: Mapping[str, object]) -> dict[str, object]:
-    """The checked settings of a config that somebody else's trainer is told, in nanoGPT's names.
+    """The checked settings of a config that another trainer is given, in nanoGPT's names.
 
     Without `OURS` and `DECIDED`; `auto` is ours, too, and leaves the trainer's own choice, as does a GPU of another
     machine's log where this one has none of its kind. Raises ConfigError (`runner-bad-override`).
@@ -127,7 +127,7 @@ def _checked(name: str, value: object) -> object:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise _bad(name, f"{value} is no finite number")
+            raise _bad(name, f"{value} is not a finite number")
         return value
     if not isinstance(value, str):
         raise _bad(name, f"{short(value)} is a {type(value).__name__}; numbers, True, False and texts are passed")
@@ -158,7 +158,7 @@ def measured(settings: Mapping[str, object], measurement: Measurement, reader: s
 
     nanoGPT evaluates at multiples of `eval_interval`, so that a last evaluation needs an interval that divides
     `max_iters`; it has one checkpoint file, whose last state is kept with `always_save_checkpoint` (the launcher keeps
-    the best). Hugging Face's is told the interval, others if their script has the word. A setting that does not occur
+    the best). Hugging Face's is given the interval, others if their script has the word. A setting that does not occur
     in nanoGPT's script is not passed: a fork may have lost it, and nanoGPT refuses what it does not know.
     """
     found: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""The process of somebody's trainer: started under the supervisor, watched, ended; and how its end is told in a line.
+"""The process of another trainer: started under the supervisor, watched, ended; its end is reported in one line.
 
 exit = run(command, folder, log, environment, time_limit=3600)      # exit.code
 failure, why = failed(exit, last_text(log))

@@ -1,4 +1,4 @@
-"""Arms of anybody's trainer: its command, its settings as arguments, its log, its checkpoints.
+"""Arms of any other trainer: its command, its settings as arguments, its log, its checkpoints.
 
     runner = Runner.parse("python train.py config/train_shakespeare_char.py {overrides}", reader="nanogpt")
     arm = runner.arm(plan.settings({"capacity"}), seed=1, measurement=measurement)
@@ -49,7 +49,7 @@ _CODE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """How somebody's trainer is started and read."""
+    """The way another trainer is started and read."""
 
     command: tuple[str, ...]
     reader: str
@@ -106,8 +106,8 @@ class Runner:
         if self.seeding != "none":
             return ""
         return (
-            f"{short(self.command[0])} is no Python script, and no --seed-arg names its seed flag: one repetition, so "
-            "the intervals are unknown"
+            f"{short(self.command[0])} is not a Python script, and no --seed-arg names its seed flag: one repetition, "
+            "so the intervals are unknown"
         )
 
     def fixed(self, names: Iterable[str]) -> dict[str, str]:
@@ -233,10 +233,10 @@ def _data_hash(folder: Path, dataset: object) -> str:
 
 
 def run_foreign(arm: Arm, root: Path, threads: int = 0) -> ArmResult:
-    """Train and measure one arm of somebody's trainer; `threads` 0 takes the arm's own setting, else leaves it open.
+    """Train and measure one arm of another trainer; `threads` 0 takes the arm's own setting, else leaves it open.
 
     Everything is below `root/arms/KEY`: log.txt, `{out_dir}` as out/, what the launcher kept; checkpoints are removed
-    when they are evaluated. Raises ArmFailed with the kind of failure and the line that tells it.
+    when they are evaluated. Raises ArmFailed with the kind of failure and the line that describes it.
     """
     try:
         return _run(arm, root, threads or _own_threads(arm))

@@ -73,7 +73,7 @@ class RunBuilder:
         return rows[-1] if rows else None
 
     def iter(self, line: int | None, iter: Number, **values: Number) -> None:
-        """One row of an iteration; a row whose iteration is no int is damaged."""
+        """One row of an iteration; a row whose iteration is not an int is damaged."""
         self._row("iters", self._iters, ITER_COLUMNS, line, iter, values)
 
     def eval(

@@ -144,7 +144,7 @@ class Planner:
             plan.columns[role] = column
 
     def _fallbacks(self, plan: Plan) -> None:
-        """One loss among others is the loss if it is the only one; a counter that falls and rises is none."""
+        """One loss among others is the loss if it is the only one; a counter that falls and rises is not a loss."""
         wanted: tuple[tuple[Role, tuple[str, ...]], ...] = (("val_loss", ("val",)), ("loss", ("train", "unknown")))
         for role, splits in wanted:
             if role in plan.columns or (role == "loss" and "eval_train_loss" in plan.columns):
@@ -167,9 +167,9 @@ class Planner:
                     f"--columns {role}={clean_name(near[0].name)} takes one"
                 )
         if "tokens" in plan.columns and not plan.columns["tokens"].rising:
-            self._drop(plan, "tokens", "is no count since the beginning")
+            self._drop(plan, "tokens", "does not count from the beginning")
         if "seconds" in plan.columns and not plan.columns["seconds"].rising:
-            self._drop(plan, "seconds", "is no time since the beginning")
+            self._drop(plan, "seconds", "is not the time since the beginning")
 
     def _drop(self, plan: Plan, role: Role, why: str) -> None:
         column = plan.columns[role]

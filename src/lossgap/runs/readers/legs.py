@@ -25,7 +25,7 @@ NEAR = 8
 
 
 MAX_RUNS = 1000
-"""Runs that are read of one log: each has its own tables, and a log of more runs than that is none."""
+"""Runs that are read of one log: each has its own tables, and a file with more runs than that is not a log."""
 
 
 class Move(Enum):

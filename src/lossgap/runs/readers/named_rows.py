@@ -79,7 +79,7 @@ class NamedRows:
         self._headings.append((len(self.lines), line, settings, where))
 
     def add(self, line: int | None, values: Mapping[str, Number]) -> bool:
-        """One row; values that are no numbers are left out. False if it held none at all."""
+        """One row; values that are not numbers are left out. False if it held no number."""
         if self.values >= MAX_VALUES:
             self.facts.note(f"more than {MAX_VALUES:,} values; the rest of the file is left out")
             return True
@@ -205,7 +205,7 @@ class _Walk:
             yield row, None if line < 0 else line, at, cells, others
 
     def _at(self, row: int, step: float | None, epoch: float | None, last: int | None) -> int | None:
-        """The iteration of a row; None if the row has one that is none."""
+        """The iteration of a row; None if the row's own is not valid."""
         plan = self.plan
         if "iter" not in plan.columns:
             if "epoch" not in plan.columns:

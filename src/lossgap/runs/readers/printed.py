@@ -23,7 +23,7 @@ MAX_INT = 2**63 - 1
 
 
 def number(value: Number) -> float | None:
-    """A number from text (`1,234.5`, `nan`) or as it is, infinities and NaN kept; None for what is none."""
+    """A number from text (`1,234.5`, `nan`) or as it is, infinities and NaN kept; None for anything else."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):

@@ -74,7 +74,7 @@ def say_all(builder: RunBuilder, settings: Mapping[str, object], source: str) ->
 
 
 def leaves(values: Mapping[str, object], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """`(path, value)` of everything in nested mappings that is no mapping, to `MAX_DEPTH`."""
+    """`(path, value)` of everything in nested mappings that is not a mapping, to `MAX_DEPTH`."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             if len(above) < MAX_DEPTH:

@@ -60,7 +60,7 @@ def cut(line: str, delimiter: str) -> list[str] | None:
 
 
 def find_table(lines: Sequence[str]) -> Table | None:
-    """The table that begins in `lines`: its first line that is no comment decides."""
+    """The table that begins in `lines`: its first line that is not a comment decides."""
     rows = [line for line in lines if line.strip() and not line.lstrip().startswith("#")][:12]
     if not rows:
         return None
@@ -209,7 +209,7 @@ def _traits(table: Table) -> Traits:
 
 
 def _charts(names: list[str]) -> dict[str, dict[str, str]]:
-    """W&B's export of a chart: {run: {metric: column}}; empty if it is none."""
+    """W&B's export of a chart: {run: {metric: column}}; empty for any other table."""
     found: dict[str, dict[str, str]] = {}
     if not names or meaning(names[0]).role not in ("iter", "epoch", "tokens"):
         return {}

@@ -95,7 +95,7 @@ def _count(name: str) -> int:
 
 
 def _read_state(source: Source) -> list[Run] | None:
-    """`trainer_state.json`; None if the document is none."""
+    """`trainer_state.json`; None for any other document."""
     text = source.text()
     document = parse(text)
     rows = NamedRows(source, HuggingFaceReader.name, _TRAITS)

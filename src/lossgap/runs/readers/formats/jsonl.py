@@ -34,7 +34,7 @@ _DECODER: Final = json.JSONDecoder(parse_float=Printed, parse_int=Printed, parse
 
 
 def parse(text: str) -> object:
-    """JSON with every number as `Printed`; None for what is none. Raises nothing, however deep."""
+    """JSON with every number as `Printed`; None for anything else. Raises nothing, however deep."""
     try:
         found: object = _DECODER.decode(text)
     except (ValueError, RecursionError):

@@ -71,7 +71,7 @@ def _traits(table: Table) -> Traits:
 
 
 def add_hparams(rows: NamedRows, source: Source) -> None:
-    """Say the settings of the `hparams.yaml` beside the source; a missing or unreadable one is none."""
+    """Say the settings of the `hparams.yaml` beside the source; a missing or unreadable one has none."""
     name = source.path.name
     beside = name[: -len(METRICS)] + HPARAMS if name.endswith(METRICS) else HPARAMS
     if source.data is not None:

@@ -30,7 +30,7 @@ FAST = (
 LOOSE = FAST.replace("^ *iter", "[^A-Za-z]iter")
 """The same behind a time stamp or a quote mark."""
 MANY = 1000
-"""Lines of a block that are no row in the trainer's own form, from which `LOOSE` is tried on all of them."""
+"""Lines of a block that are not a row in the trainer's own form, from which `LOOSE` is tried on all of them."""
 FAST_STEP = r"^ *step ([0-9]+): train loss ([0-9]+\.[0-9][0-9][0-9][0-9]), val loss ([0-9]+\.[0-9][0-9][0-9][0-9])\r?$"
 """For the regex engine of polars, without Unicode classes: they halve its speed."""
 DIGITS = 4
@@ -293,7 +293,7 @@ class Parser:
         return digits is not None and usual is not None and digits < usual <= FORMATTED
 
     def _bits(self, line: int, said: dict[str, str | None]) -> None:
-        """Note losses that are no nats per token."""
+        """Note losses that are not in nats per token."""
         unit = said.get("bits")
         if unit:
             self.log.current.environment["loss_unit"] = unit.strip()

@@ -159,7 +159,7 @@ def _settings(rows: NamedRows, found: Mapping[str, object], count: int) -> None:
 
 
 def _read_log(source: Source) -> list[Run]:
-    """`files/output.log` in a format that is known to log rows; no run if it is none."""
+    """`files/output.log` in a format that is known to log rows; no run in any other format."""
     from lossgap.runs.readers.detect import detect
 
     path = source.path / "files" / "output.log"
@@ -168,7 +168,7 @@ def _read_log(source: Source) -> list[Run]:
     log = replace(source.at(path), columns={})
     try:
         reader = detect(log)
-        # A table or JSON lines among the output are no log of the training for sure.
+        # A table or JSON lines among the output need not be a log of the training.
         runs = reader.read(log) if reader.name not in ("csv", "jsonl", "keras", WandbReader.name) else []
     except SourceError:
         return []

@@ -20,7 +20,7 @@ Field = tuple[int, int, int | bytes]
 
 
 class WireError(ValueError):
-    """The bytes are no message."""
+    """The bytes are not a message."""
 
 
 def fields(message: bytes) -> Iterator[Field]:
@@ -74,5 +74,5 @@ def single(value: bytes) -> float:
 
 
 def text(value: int | bytes, limit: int = 1000) -> str:
-    """A string field; empty where the field is none."""
+    """A string field; empty where the field is not a string."""
     return value[:limit].decode("utf-8", "replace") if isinstance(value, bytes) else ""

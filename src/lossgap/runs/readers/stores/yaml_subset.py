@@ -2,7 +2,7 @@
 
 Block mappings and sequences, plain and quoted scalars, flow lists and mappings of scalars, block text (`|`, `>`).
 A tag (`!!python/object:...`) is never followed: its text is the value, and what is nested below it is left out.
-Anchors and aliases are text. A line that is none of this costs that line. Nothing here raises.
+Anchors and aliases are text. Any other line is skipped. Nothing here raises.
 """
 
 from __future__ import annotations
