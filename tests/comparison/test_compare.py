@@ -67,7 +67,7 @@ def test_causes_come_first_the_strongest_first_then_by_size() -> None:
 def test_a_cause_against_the_gap_is_a_remark_that_says_so() -> None:
     found = _compare(_rule(cause("strong", "computed", "It raises the loss.", effect=0.2)))
     assert not found.causes
-    assert "works against" in found.remarks[0].text
+    assert "pushes the other way" in found.remarks[0].text
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.001, -0.02])

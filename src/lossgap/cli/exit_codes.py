@@ -1,7 +1,7 @@
 """The exit codes of every command, said once; scripts rely on them.
 
 `EXCEEDED` and `NOT_JUDGED` come only where a threshold was stated (`compare --max-gap`, `replay --fail-on-difference`,
-`canary --fail-on-fault`): a result that nobody made a condition of is shown, and is no failure.
+`canary --fail-on-fault`): a result that nobody made a condition of is shown, and is not a failure.
 """
 
 from __future__ import annotations

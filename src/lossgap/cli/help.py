@@ -11,7 +11,7 @@ from lossgap.settings import Setting, settings_of
 from lossgap.strangers import short
 
 PLAIN_WIDTH = 100
-"""Columns where the output is no terminal."""
+"""Columns where the output is not a terminal."""
 FLAG_WIDTH = 30
 """Columns of the flags; a longer one has its text on the next line."""
 OPTIONS, OUTPUT = "Options", "Output"

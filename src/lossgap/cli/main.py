@@ -78,7 +78,7 @@ def _dispatch(argv: list[str]) -> int:
     name, *rest = argv
     if name not in COMMANDS:
         advice = MEANT.get(name.lower()) or did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
-        raise ConfigError("unknown-command", f"{name[:60]!r} is no command of lossgap; {advice}")
+        raise ConfigError("unknown-command", f"{name[:60]!r} is not a lossgap command; {advice}")
     code: int = import_module(f"lossgap.cli.{name}").main(rest)
     return code
 

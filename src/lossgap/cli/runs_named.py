@@ -48,7 +48,7 @@ def load_sides(sides: Sequence[Sequence[str]], flags: RunFlags) -> list[list[Run
     if unknown:
         raise ConfigError(
             "no-such-label",
-            f"{one_line(sorted(unknown)[0])} is no run of this comparison; there are {', '.join(labels)}",
+            f"{one_line(sorted(unknown)[0])} is not a run of this comparison; there are {', '.join(labels)}",
         )
     return [
         [_load(source, about.get(label, About()), about.get(ALL, About())) for source in side]
@@ -57,7 +57,7 @@ def load_sides(sides: Sequence[Sequence[str]], flags: RunFlags) -> list[list[Run
 
 
 def _load(source: str, own: About, every: About) -> Run:
-    """The run of which `own` was said, and `every` of all."""
+    """The run with its own flags, `own`, and those given for all runs, `every`."""
     from lossgap.api import load_run
 
     return load_run(

@@ -48,7 +48,7 @@ class Answer:
     """See the top of this file."""
 
     sentences: tuple[str, ...]
-    """One to three: which run is lower and why; what the runs' recipes give; what is no evidence."""
+    """One to three: which run is lower and why; what the runs' recipes give; what is not evidence."""
     names: tuple[str, str]
     """The names that the text uses for the control and the test."""
     lower: Side | None

@@ -42,7 +42,7 @@ class Settings:
 
     @property
     def comparable(self) -> bool:
-        """True if any setting is known of both runs, so that "nothing differs" says something."""
+        """True if any setting is known for both runs, so that "nothing differs" says something."""
         return bool(self.same or self.differ)
 
     @property

@@ -1,4 +1,4 @@
-"""`Facts`: what is known of one run, derived once from its record; unknown names the settings that would tell.
+"""`Facts`: what is known about one run, derived once from its record; unknown names the settings that would tell.
 
     facts = Facts.of(run)
     facts.batch                    # Fact[int]: Known(768 // 64, "computed", how) or Unknown(why, needs)

@@ -236,7 +236,7 @@ def _more(last: GroupRow, spread: KnownSpread | None, margin: float) -> int | No
 
 
 def _mixed(label: str, side: Sequence[Facts]) -> tuple[str, ...]:
-    """Settings in which the runs of one side differ, the seed and what is no part of a training left out."""
+    """Settings in which the runs of one side differ, without the seed and what is not part of a training."""
     from lossgap.comparison.differences import compare_settings
 
     names: list[str] = []

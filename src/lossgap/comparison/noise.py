@@ -178,7 +178,7 @@ def noise(
 
 
 LEAST_BLOCKS = 8
-"""Stretches of val whose losses must be known of both runs to measure what their evaluations have in common."""
+"""Stretches of val whose losses must be known for both runs to measure what their evaluations have in common."""
 
 
 def paired_fraction(control: Facts, test: Facts, otherwise: float) -> float:

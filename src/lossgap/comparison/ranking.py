@@ -22,7 +22,7 @@ from lossgap.comparison.verdict import Verdict
 
 TRACES = "looks-like-"
 """With which the ids of rules begin that see a trace of a fault in bare curves (findings/traces.py)."""
-AGAINST = "It works against this gap, so it is no cause of it."
+AGAINST = "It pushes the other way, so it cannot explain this gap."
 FAR_TOO_SMALL = 25.0
 """The multiple of its size beyond which a cause is none: five times the one beyond which it is only possible
 (findings/weighing.py, MOST_TIMES), and which counts where the noise may make the gap. A choice."""

@@ -217,7 +217,7 @@ def remark(
     command: str = "",
     title: str = "",
 ) -> Finding:
-    """Something a reader should know that is no cause of the gap."""
+    """Something a reader should know that does not cause the gap."""
     return Finding(
         role="remark",
         strength=strength,

@@ -1,8 +1,8 @@
 """Which words of a command line are the control's runs and which the test's.
 
-    A1 A2 A3 : B1 B2            a colon that stands alone parts the two sides
+    A1 A2 A3 : B1 B2            a colon that stands alone separates the two sides
     A1 A2 A3 --against B1 B2    the same, for shell patterns: a/*.log --against b/*.log
-    A_FOLDER : B_FOLDER         a folder that is no run itself stands for all the runs in it
+    A_FOLDER : B_FOLDER         a folder that is not itself a run stands for all the runs in it
 
 Without either, the first run is the control and each further one a test of its own.
 """

@@ -216,7 +216,7 @@ def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | Non
     of_format = [entry for entry in known.spreads if entry.format == facts.run.format and not entry.recipe]
     if of_format:
         widest = max(of_format, key=lambda entry: entry.sd)
-        how = f"the widest spread known of this trainer's recipes over {widest.n} runs: {widest.id}; {widest.source}"
+        how = f"the widest known spread of this trainer's recipes over {widest.n} runs: {widest.id}; {widest.source}"
         return Match(sd=widest.sd, df=widest.df, id=widest.id, evidence="inferred", how=how)
     if predicted is None:
         return None
@@ -224,7 +224,7 @@ def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | Non
 
 
 def is_recipe(facts: Facts, entry: Spread) -> bool:
-    """True if everything that an entry says of its recipe and its text is known of a run, and equal."""
+    """True if everything that an entry says of its recipe and its text is known for a run, and equal."""
     if entry.corpus is not None and facts.dataset.value != entry.corpus:
         return False
     own = fingerprint(facts)

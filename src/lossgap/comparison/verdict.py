@@ -63,7 +63,7 @@ def judge(gap: float | None, noise: Noise, alignment: Alignment, margin: float =
     low, high = interval
     said = f"the 95% interval of the gap, {low:+.4f} to {high:+.4f} {unit},"
     if bounded:
-        said += f" with the upper bounds of what nobody measured ({', '.join(part.name for part in noise.unknown)}),"
+        said += f" using upper bounds for what was not measured ({', '.join(part.name for part in noise.unknown)}),"
     if not low <= 0 <= high and (bounded or max(abs(low), abs(high)) > margin):
         reason = f"{said} does not contain 0"
         return Verdict(word="different", margin=margin, interval=interval, bounded=bounded, reasons=(reason,))

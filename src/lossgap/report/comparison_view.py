@@ -121,7 +121,7 @@ def _strip(comparison: Comparison) -> Strip | None:
     gap, interval, margin = comparison.gap, comparison.verdict.interval, comparison.verdict.margin
     if gap is None or interval is None or not math.isfinite(interval[1] - interval[0]):
         return None
-    bounded = " with the upper bounds of what nobody measured" if comparison.verdict.bounded else ""
+    bounded = " using upper bounds for what was not measured" if comparison.verdict.bounded else ""
     said = f"gap {gap:+.4f}, 95% interval{bounded} {interval[0]:+.4f} to {interval[1]:+.4f}, margin {margin:g}"
     low, high = interval
     return Strip(value=gap, low=low, high=high, margin=margin, label=said, left="test lower", right="test higher")

@@ -219,7 +219,7 @@ def total(explanation: Explanation, division: Division) -> DivisionRow:
 
 
 def checks(division: Division) -> list[str]:
-    """A sentence for each whole that its parts are known of and do not make up: none, unless something is wrong."""
+    """A sentence for each whole whose known parts do not add up to it: none, unless something is wrong."""
     outer = [item.value for item in (division.not_reproduced, division.measurement, division.common)]
     inner = _contributed(division) if division.contributions else [None]
     found = []

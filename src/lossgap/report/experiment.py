@@ -77,7 +77,7 @@ def fact_lines(explanation: Explanation) -> list[tuple[str, str]]:
     how = "losses exact, on all of val"
     if logged:
         how = "all" if logged == len(arms) else f"{logged:,} of them"
-        how += " by the losses of their logs, which have the error of an evaluation"
+        how += " from logged losses, which carry sampling error"
     resolution = f"unknown: {budget.resolvable_why or 'no spread over seeds is known'}"
     if budget.resolvable is not None and math.isfinite(budget.resolvable):
         small = "" if explanation.scale.true else MARK

@@ -42,7 +42,7 @@ def _number(level: Level, name: str) -> float | None:
 
 
 def _product(level: Level, powers: Mapping[str, int]) -> float | None:
-    """The product of the settings that differ, each to its power; None if one of them is no number."""
+    """The product of the settings that differ, each to its power; None if one of them is not a number."""
     known = [(_number(level, name), power) for name, power in powers.items() if name in level]
     if not known or any(value is None for value, _ in known):
         return None

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from lossgap.report.blocks import Alternatives, Block, Chart, Grid, GridColumn, Paragraphs
 
 AT = "at"
-"""The column that says of which choice a row is."""
+"""The column that names the choice to which a row belongs."""
 
 
 def paired(block: Alternatives) -> tuple[Block, ...]:

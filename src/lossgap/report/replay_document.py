@@ -98,7 +98,7 @@ def _departure(found: Replay) -> Json | None:
         "text": first.why,
         "shape": found.shape,
     }
-    alone = "every recorded step is right: the losses alone tell of it"
+    alone = "every recorded step is right: only the losses show it"
     return with_why(values, {"layer": alone, "direction": alone, "shape": "the losses stay within the envelope"})
 
 

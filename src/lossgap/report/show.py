@@ -37,7 +37,7 @@ MODULES = {
 }
 """The module of each class of results."""
 PIPED = 80
-"""Columns where the output is no terminal: a pipe or a file has no width of its own."""
+"""Columns where the output is not a terminal: a pipe or a file has no width of its own."""
 
 
 def show(

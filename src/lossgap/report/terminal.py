@@ -24,7 +24,7 @@ VERDICT_STYLES = {
 class Terminal(Console):
     """The console of every command: text is neither markup nor an escape sequence, whoever wrote it.
 
-    `width` is for what is no terminal; None leaves it to rich.
+    `width` is for output that is not a terminal; None leaves it to rich.
     """
 
     def __init__(

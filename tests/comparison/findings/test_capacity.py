@@ -39,7 +39,7 @@ def test_a_larger_model_that_ends_higher_is_still_the_only_difference() -> None:
     assert (found.strength, found.effect) == ("likely", None)
     beside = ask("capacity", laptop(1.5), laptop(1.9, n_layer=6, n_embd=384, dropout=0.5))
     assert not beside.causes
-    assert "works against" in beside.remark.text
+    assert "pushes the other way" in beside.remark.text
 
 
 def test_elimination_needs_the_other_settings() -> None:

@@ -138,7 +138,7 @@ def data(pair: Pair) -> Result:
     if shown is not None:
         yield shown
     else:
-        yield ruled_out("computed", "Nothing in the records speaks of different data.")
+        yield ruled_out("computed", "Nothing in the records indicates different data.")
 
 
 def _other_order(pair: Pair) -> Finding:

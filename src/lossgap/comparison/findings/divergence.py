@@ -1,4 +1,4 @@
-"""R8: losses that are no numbers, and trainings that diverge."""
+"""R8: non-finite losses, and trainings that diverge."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Finding, Pair, Result, cause, lacking, remark, rule
 
 _BAD = r"(?:^|; )(?:loss|train_loss|val_loss) is (nan|-?inf)"
-"""The mark that readers leave for a loss that is no number. z-scores of llm.c, averages of times in modded-nanogpt and
-the first gradient norms of a float16 run are not losses: they may be nan in a healthy run."""
+"""The mark that readers leave for a loss that is not a number. z-scores of llm.c, averages of times in modded-nanogpt
+and the first gradient norms of a float16 run are not losses: they may be nan in a healthy run."""
 BACK = 3
 """Numbers after the first loss that is none from which a run has recovered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotFinite:
-    """Losses of a run that are no numbers."""
+    """Losses of a run that are not numbers."""
 
     count: int
     first: int

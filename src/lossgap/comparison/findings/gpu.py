@@ -17,7 +17,7 @@ class GPUPeak:
 
 
 def gpu_peak(name: str, dtype: str) -> GPUPeak | None:
-    """The peak in `dtype`, float32 with TF32 (nanoGPT allows it); None for a name that is no card's or several cards'.
+    """The peak in `dtype`, float32 with TF32 (nanoGPT allows it); None for a name of no card or of several.
 
     A name is completed (`A100` to `NVIDIA A100-SXM4-40GB`) only if all cards whose names begin so are one row.
     """

@@ -181,7 +181,7 @@ def _phases(pair: Pair, ends: list[float]) -> tuple[float, float] | None:
 
 
 def _done(phases: tuple[float, float]) -> str:
-    return f"At its last value the control has {phases[0]:.0%} of the decay behind it, the test {phases[1]:.0%}."
+    return f"At its last value the control has completed {phases[0]:.0%} of its decay, the test {phases[1]:.0%}."
 
 
 def _unfinished(pair: Pair, ends: list[float]) -> Result:
@@ -328,7 +328,7 @@ def _other_warm_up(pair: Pair, control: int, test: int) -> Finding:
 
 @rule("resumed-with-another-horizon", title="A resume changed the schedule", group="B", order=3)
 def resumed_with_another_horizon(pair: Pair) -> Result:
-    """A seam at which the schedule changed: the rate jumps, and the whole is no run of either schedule."""
+    """A seam at which the schedule changed: the rate jumps, and the whole follows neither schedule."""
     names = ("learning_rate", "min_lr", "warmup_iters", "lr_decay_iters", "decay_lr")
     for label, facts in pair.runs:
         for seam in facts.run.seams:
@@ -345,7 +345,7 @@ def resumed_with_another_horizon(pair: Pair) -> Result:
                 "likely",
                 "computed",
                 f"The {label} was resumed at iteration {at} with another schedule ({said}), so its rate jumps there "
-                "and it is no run of either schedule.",
+                "and it follows neither schedule.",
                 numbers={"run": label, "iteration": at if isinstance(at, int) else None},
                 settle="Train it in one go with the schedule it ended with.",
             )

@@ -68,7 +68,7 @@ def another_machine(pair: Pair) -> Result:
         return
     differ, causes = other_training(pair), explained(pair)
     if differ or causes:
-        # Something else that differs is no proof that the machines do not: it is not ruled out, only not seen.
+        # Something else that differs does not prove that the machines do not: it is not ruled out, only not seen.
         why = _recipes(differ) if differ else f"{causes[0][:1].lower()}{causes[0][1:]}"
         said = (
             f"These records cannot show what the hardware{machines} does, and nothing in them supports blaming it: "

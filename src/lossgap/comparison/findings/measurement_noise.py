@@ -82,7 +82,7 @@ def chance_alone(pair: Pair) -> Result:
     if found is None or pair.alignment.coincide:
         return
     numbers = {"gap": found.gap, "reach": found.reach, "bounded": found.bounded}
-    bound = ", with the upper bounds of what nobody measured" if found.bounded else ""
+    bound = ", using upper bounds for what was not measured" if found.bounded else ""
     reach = f"two runs that differ by chance alone end up to ±{found.reach:.4f} {found.unit} apart (95%{bound})"
     seeds = _seeds(pair)
     if found.is_beyond:

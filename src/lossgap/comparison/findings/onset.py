@@ -33,7 +33,7 @@ class Onset:
     first_difference: float
     """Test minus control at `apart`; 0 if they never part."""
     unit: float
-    """Difference that is no difference: the printed precision."""
+    """A difference too small to count: the printed precision."""
     last_difference: float
     """Mean of the last tenth of what both logged."""
     move: float

@@ -91,7 +91,7 @@ def _described(pair: Pair, label: str, facts: Facts, up: float) -> Result:
     read = f" It reads its data {passes:.3g} times." if passes is not None and passes > 1 else ""
     numbers: dict[str, object] = {"run": label, "last": curve.last.value, "above_best": up, "passes": passes}
     if len(curve) < 3:
-        # One figure: the recipe's rule tells of it.
+        # One figure: the recipe's rule reports it.
         return
     numbers |= {"best": curve.best.value, "best_iter": curve.best.iter}
     yield remark(
@@ -126,7 +126,7 @@ def _train(facts: Facts, curve: Curve) -> str:
     before, after = values
     if after.value < before.value:
         return f" Its train loss fell from {before.value:.4f} to {after.value:.4f} meanwhile: it overfits."
-    return f" Its train loss rose too, from {before.value:.4f} to {after.value:.4f}: that is no overfitting."
+    return f" Its train loss rose too, from {before.value:.4f} to {after.value:.4f}: that is not overfitting."
 
 
 def _as_cause(pair: Pair, found: Metric, rises: dict[str, float]) -> Result:

@@ -174,7 +174,7 @@ def numeric_choices(pair: Pair) -> Result:
     if found_chance is not None and names & _MAY_FAIL and _is_too_large(found_chance) and only_numerics(pair):
         yield _faulty(text, sorted(names), found_chance.gap)
         return
-    # Compiled and eager code compute the same but for rounding; alone that is no cause of a small gap.
+    # Compiled and eager code compute the same but for rounding; alone that does not cause a small gap.
     may_cause = bool(names & {"tf32", "attention", "flash"})
     yield _sized(pair, text, {"settings": sorted(names)}, size, may_cause=may_cause)
 

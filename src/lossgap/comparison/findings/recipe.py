@@ -105,7 +105,7 @@ def _expected(pair: Pair, ratios: dict[str, float]) -> float | None:
 
 
 def _ratios(pair: Pair) -> Iterator[tuple[str, float]]:
-    """Test over control: parameters, tokens, FLOPs, iterations, where known of both."""
+    """Test over control: parameters, tokens, FLOPs, iterations, where known for both."""
     sides = []
     for _, facts in pair.runs:
         end = facts.last_iter or facts.max_iters.value or 0

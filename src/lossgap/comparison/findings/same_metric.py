@@ -141,7 +141,7 @@ def evaluation_context(pair: Pair) -> Result:
     settle = "Evaluate both at the smaller context, on the same tokens (compare --reevaluate, with checkpoints)."
     trained = pair.settings.differing("block_size")
     if trained is not None and (trained.control, trained.test) == (control.value, test.value):
-        # The same setting as the context of the training; that rule speaks of the cause.
+        # The same setting as the context of the training; that rule reports the cause.
         yield remark(
             weighing.evidence(control, test),
             f"{text}; roughly {effect:+.2f} nats of the gap is measurement.",

@@ -236,7 +236,7 @@ def speed(pair: Pair) -> Result:
     if said:
         yield ruled_out(
             "computed",
-            f"How fast an iteration is ({'; '.join(said)}) is no cause of a loss: the same updates give the same loss, "
-            "however long they take. Only the number of updates that fit into a time depends on it.",
+            f"How fast an iteration is ({'; '.join(said)}) does not change a loss: the same updates give the same "
+            "loss, however long they take. Only the number of updates that fit into a time depends on it.",
             numbers=numbers,
         )

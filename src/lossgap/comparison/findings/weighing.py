@@ -27,7 +27,7 @@ FACTORS = frozenset(
 """Groups of settings that change a training by more than rounding. Numerics and the device are not among them."""
 
 MAIN = ("n_layer", "n_embd", "block_size", "batch_size", "max_iters", "learning_rate", "dropout")
-"""Settings that must be known of both runs before "nothing else differs" says anything."""
+"""Settings that must be known for both runs before "nothing else differs" says anything."""
 
 MANY = 2
 """Groups of other settings that differ, beside which an effect without a known sign explains nothing."""
