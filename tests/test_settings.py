@@ -119,6 +119,13 @@ def test_what_the_grammar_refuses(argv: list[str], slug: str, words: str) -> Non
     assert words in str(error)
 
 
+@pytest.mark.parametrize("argv", [("",), ("--", ""), ("a", "", "b")])
+def test_an_empty_argument_is_refused(argv: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^an argument is empty: name a run") as caught:
+        parse_arguments(argv, Everything)
+    assert caught.value.slug == "empty-argument"
+
+
 def test_positionals_sources_and_the_end_of_flags() -> None:
     read = parse_arguments(["a", "--on", "b", "--count", "3", "-", "--", "--rate=1"], Everything)
     assert read.positionals == ("a", "b", "-", "--rate=1")

