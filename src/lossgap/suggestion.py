@@ -141,6 +141,17 @@ def command(verb: str, *runs: str | Path, **settings: object) -> str:
     return shlex.join(["lossgap", verb, *words])
 
 
+def extended(text: str, **settings: object) -> str:
+    """The command `text` with more flags; empty where it would then be refused."""
+    _, verb, *words = shlex.split(text)
+    words += _flags(verb, settings)
+    try:
+        check(verb, words)
+    except LossgapError:
+        return ""
+    return shlex.join(["lossgap", verb, *words])
+
+
 def check(verb: str, words: Sequence[str]) -> None:
     """The words are a command line of `verb`. Raises ConfigError as the command does for its flags and settings."""
     own, rest = parted(words, FLAGS[verb])

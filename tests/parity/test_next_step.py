@@ -25,8 +25,9 @@ def faulty(**numerics: object) -> Replay:
 
 @pytest.mark.parametrize("found", CASES.values(), ids=CASES)
 def test_a_longer_recording_is_proposed_only_where_all_is_well(found: Replay) -> None:
-    recording = [step for step in found.next if step.command.startswith("lossgap record")]
-    assert bool(recording) == (found.verdict == "equivalent")
+    recording = [step for step in found.next if step == found.beyond]
+    is_left = found.first + found.recorded_iterations <= found.max_iters
+    assert bool(recording) == (found.verdict == "equivalent" and is_left)
 
 
 @pytest.mark.parametrize(

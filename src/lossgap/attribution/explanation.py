@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lossgap import suggestion
 from lossgap.attribution.design import LEAST_SEEDS, least_orders
 from lossgap.attribution.factor import Factor, NotSwitched
 from lossgap.attribution.settle import seeds_needed
@@ -252,7 +252,7 @@ class Explanation(Shown):
 
     @property
     def next(self) -> tuple[NextStep, ...]:
-        """Commands, each with what it would settle and its price; the calls for Python where there was no command."""
+        """Commands, each with what it would settle and its price; a sentence for Python, where there was no command."""
         steps = []
         if not self.complete:
             steps.append(self._again(self.budget.asked, "It resumes where it stopped; no arm runs twice."))
@@ -282,5 +282,5 @@ class Explanation(Shown):
     def _again(self, budget: str, why: str) -> NextStep:
         """The same experiment with another budget."""
         if self.command:
-            return NextStep(command=f"{self.command} --budget={shlex.quote(budget)}", why=why)
-        return NextStep(command=f"lossgap.explain(..., budget={budget!r})", why=why)
+            return NextStep(command=suggestion.extended(self.command, budget=budget), why=why)
+        return NextStep(command="", why=f"{why} Call explain again with budget={budget!r}.")

@@ -18,8 +18,9 @@ from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import compare_settings
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.groups import Groups, as_spread, group, middle
+from lossgap.comparison.next_steps import next_steps
 from lossgap.comparison.noise import noise
-from lossgap.comparison.ranking import next_steps, rank
+from lossgap.comparison.ranking import rank
 from lossgap.comparison.reevaluation import FLAG, Reevaluation, without_answered
 from lossgap.comparison.reevaluation import findings as measured_findings
 from lossgap.comparison.rules import Pair, Rule, find
@@ -94,7 +95,7 @@ def compare(
         settings=settings,
         findings=findings,
         ruled_out=ruled_out,
-        next=next_steps(findings, verdict, both, reevaluate=can_evaluate),
+        next=next_steps(pair, findings, verdict, both, reevaluate=can_evaluate),
         max_gap=max_gap,
         reevaluation=measured,
         groups=groups,

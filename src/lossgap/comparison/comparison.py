@@ -19,10 +19,17 @@ from lossgap.shown import Shown
 
 @dataclass(frozen=True, kw_only=True)
 class NextStep:
-    """A command that would settle something, and what."""
+    """What would settle something: a command, or, where it is empty, the sentence `why` alone."""
 
     command: str
     why: str
+    price: str = ""
+    """How long the command takes, in words; empty under a minute, or where that is not known."""
+
+    def to_dict(self) -> dict[str, str]:
+        """The step for a JSON document, with its price where there is one."""
+        said = {"command": self.command, "why": self.why}
+        return {**said, "price": self.price} if self.price else said
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

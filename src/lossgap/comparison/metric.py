@@ -99,7 +99,7 @@ def tasks(control: Facts, test: Facts) -> NoMetric | None:
     begins = f", where the other's untrained model has {expected:.2f}" if expected is not None else ""
     return NoMetric(
         why=f"the runs seem to be of different tasks: {name} names no vocabulary, and {shows}{begins}",
-        remedy=f"If {name} is a language model, say its vocabulary: --set {name}.vocab_size=...",
+        remedy=f"If {name} is a language model, say its vocabulary: {name}.vocab_size with --set",
     )
 
 
@@ -210,7 +210,7 @@ def _in_one_unit(
     )
 
 
-_SAY_DATASET = "Say which corpus it is (--set RUN.dataset=...), or give val losses in bits per byte of both."
+_SAY_DATASET = "Say which corpus it is (dataset, with --set), or give val losses in bits per byte of both."
 
 
 def _per_byte(facts: Facts, is_bits: bool) -> Known[float] | Unknown:

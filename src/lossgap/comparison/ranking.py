@@ -1,4 +1,4 @@
-"""Which findings are causes, in which order, and what to do next.
+"""Which findings are causes, and in which order.
 
 1. A pair without a gap has no cause: with an equivalent verdict, or a gap inside its known noise, causes become
    remarks, and so they do where the gap is inside the margin. While the noise is unknown and the gap not beyond its
@@ -11,11 +11,9 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from lossgap.comparison.comparison import NextStep
 from lossgap.comparison.findings.weighing import MOST_TIMES
 from lossgap.comparison.rules import STRENGTHS, Finding, RuledOut
 from lossgap.comparison.verdict import Verdict
@@ -73,36 +71,3 @@ def _judged(item: Finding, gap: float | None, verdict: Verdict) -> Finding:
 
 def _as_remark(item: Finding, because: str) -> Finding:
     return replace(item, role="remark", text=f"{item.text} {because}")
-
-
-# ---------------------------------------------------------------------------------------------
-# Next
-
-MOST_STEPS = 5
-
-
-def next_steps(
-    findings: Sequence[Finding], verdict: Verdict, sources: tuple[str, str], *, reevaluate: bool
-) -> tuple[NextStep, ...]:
-    """Commands that would settle what is open: those of the causes first, at most `MOST_STEPS`.
-
-    `reevaluate` says whether both runs have checkpoints that can be evaluated like for like.
-    """
-    steps: list[NextStep] = []
-    pair = " ".join(shlex.quote(source) for source in sources)
-    if reevaluate and verdict.word != "equivalent":
-        why = "evaluates both models on the whole val split at one context, so that the measurement is the same"
-        steps.append(NextStep(command=f"lossgap compare {pair} --reevaluate", why=why))
-    steps += [NextStep(command=item.command, why=item.settle or item.title) for item in findings if item.command]
-    lacking = list(dict.fromkeys(need for item in findings for need in item.needs))
-    if lacking:
-        gives = " ".join(f"--set {need}=..." for need in lacking[:6])
-        more = f" (and {len(lacking) - 6} more)" if len(lacking) > 6 else ""
-        titles = "; ".join(dict.fromkeys(item.title for item in findings if item.needs))
-        steps.append(
-            NextStep(command=f"lossgap compare {pair} {gives}", why=f"settings that the logs lack{more}: {titles}")
-        )
-    first: dict[str, NextStep] = {}
-    for step in steps:
-        first.setdefault(step.command, step)
-    return tuple(first.values())[:MOST_STEPS]

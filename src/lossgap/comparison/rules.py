@@ -10,7 +10,7 @@
             yield cause("likely", "computed", f"... {control.value:,} ... {test.value:,} iterations.",
                         numbers={"control": control.value, "test": test.value}, effect=-0.02,
                         settle="Run the test with the control's lr_decay_iters.",
-                        command="lossgap train ... --lr_decay_iters=2000")
+                        command="lossgap train shakespeare_char_cpu --lr_decay_iters=2000")
 
 What a rule gets is the `Pair`: `pair.control` and `pair.test` (`Facts`, see facts.py), `pair.alignment` (values at
 equal iterations, tokens, ...; see alignment.py), `pair.noise` (standard error of the gap and its parts; see noise.py),
@@ -239,14 +239,14 @@ def lacking(control: object, test: object, *, what: str, title: str = "") -> Fin
         if isinstance(item, Unknown):
             missing += [f"{name}.{need}" for need in item.needs]
             reasons.append(f"{name}: {item.why}")
-    gives = " and ".join(f"--set {name}=..." for name in missing)
+    gives = ", ".join(missing)
     return Finding(
         role="remark",
         strength="possible",
         evidence="unknown",
         title=title,
         text=f"Not known: {what}. {'; '.join(reasons)}.",
-        settle=f"Give {gives}." if gives else "",
+        settle=f"Give {gives} with --set." if gives else "",
         needs=tuple(missing),
     )
 

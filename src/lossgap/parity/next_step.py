@@ -6,9 +6,9 @@ nothing about the hardware.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 
+from lossgap import suggestion
 from lossgap.comparison.comparison import NextStep
 from lossgap.duration import duration
 from lossgap.parity.bundle import Bundle
@@ -23,15 +23,15 @@ def beyond(bundle: Bundle, *, runs: int, recorded_iterations: int, seconds: floa
     rest = bundle.config.max_iters + 1 - bundle.first
     if recorded_iterations >= rest:
         return NextStep(command="", why="the training ends with the recorded stretch, so nothing comes after it")
-    # What was recorded, a run folder or a config with flags, is not in the bundle, nor is a checkpoint's name.
-    start = "CHECKPOINT" if bundle.first else "RUN_OR_CONFIG"
+    # What was recorded, a run folder or a config with flags, is not in the bundle, nor is a checkpoint's name, so this
+    # is a sentence: a command would have a gap in it.
     whole, again = (_price(seconds * runs * count) for count in (rest, bundle.iterations))
     return NextStep(
-        command=f"lossgap record {start} --iters={rest} -o longer.lossgap",
+        command="",
         why=f"what the hardware does after iteration {bundle.first + bundle.iterations - 1} is unknown; on the "
-        f"recording machine, record all of the training (replaying {rest:,} iterations with their twins takes about "
-        f"{whole} here), or `--from CKPT --iters={bundle.iterations}` for a stretch from a later checkpoint (about "
-        f"{again} here); {start} is what was recorded",
+        f"recording machine, record what was recorded again, with --iters={rest} for all of the training (replaying "
+        f"{rest:,} iterations with their twins takes about {whole} here), or with --from and a later checkpoint for "
+        f"another {bundle.iterations:,} iterations (about {again} here)",
     )
 
 
@@ -44,29 +44,31 @@ def after_a_fault(
     `code_differs`, float64 is another one here as well, so that only the code is left.
     """
     price = f"about {_price(seconds)}"
+    again = suggestion.replay(source)
     if recorded_version != __version__:
         return NextStep(
-            command=f"lossgap replay {shlex.quote(source)}",
+            command=again,
             why=f"the recording was made by lossgap {recorded_version} and replayed by {__version__}: install the "
             f"recorded version here and replay again ({price}); if the fault is gone, the code made it",
         )
     if code_differs:
         return NextStep(
-            command=f"lossgap replay {shlex.quote(source)}",
+            command=again,
             why="the code that ran here is not the recording's, though both say the same version: install lossgap and "
             f"torch here as on the recording machine, and replay again ({price})",
         )
+    flags: dict[str, object]
     device = str(numerics.get("device", "cpu"))
     if numerics.get("compile"):
-        flags, other = "--compile=False", "without the compiler; if the fault is gone, the compiled code made it"
+        flags, other = {"compile": False}, "without the compiler; if the fault is gone, the compiled code made it"
     elif not device.startswith("cpu"):
-        flags, other = "--device=cpu", f"on the CPU; if the fault is gone, {device} or its kernels made it"
+        flags, other = {"device": "cpu"}, f"on the CPU; if the fault is gone, {device} or its kernels made it"
     else:
         attention = "fused" if numerics.get("attention") == "plain" else "plain"
         adamw = "loop" if numerics.get("adamw") == "fused" else "fused"
-        flags = f"--attention={attention} --adamw={adamw} --threads=1"
+        flags = {"attention": attention, "adamw": adamw, "threads": 1}
         other = "with this CPU's other kernels; if the fault stays, the code or the installation made it, not a kernel"
-    return NextStep(command=f"lossgap replay {shlex.quote(source)} {flags}", why=f"repeat it {other} ({price})")
+    return NextStep(command=suggestion.replay(source, **flags), why=f"repeat it {other} ({price})")
 
 
 def narrower(
@@ -80,7 +82,7 @@ def narrower(
     if not count:
         return None
     return NextStep(
-        command=f"lossgap replay {shlex.quote(source)} --iters={count}",
+        command=suggestion.replay(source, iters=count),
         why=f"over {count} iterations rounding stays within the margin of {margin:g} "
         f"(about {_price(seconds_per_iter * count * (1 + twins))})",
     )

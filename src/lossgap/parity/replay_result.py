@@ -120,7 +120,8 @@ class Replay(Shown):
                 self.source, envelope.width, self.margin, self.seconds_per_iter, envelope.twins
             )
             return () if shorter is None else (shorter,)
-        return () if self.verdict != "equivalent" or not self.beyond.command else (self.beyond,)
+        covered = self.first + self.recorded_iterations > self.max_iters
+        return () if self.verdict != "equivalent" or covered else (self.beyond,)
 
     @property
     def no_bound(self) -> str:

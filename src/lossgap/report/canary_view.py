@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lossgap import suggestion
 from lossgap.report.blocks import Fold, Grid, GridColumn, Headline, Judgement, Paragraphs, Suggestion, View
 from lossgap.report.json_values import Json, with_why
 from lossgap.runs.run_json import plain
@@ -76,12 +77,12 @@ def _next(canary: Canary) -> Suggestion:
     if canary.faults:
         other = "plain" if canary.numerics.attention == "fused" else "fused"
         return Suggestion(
-            command=f"lossgap canary --device={canary.numerics.device} --dtype=float32 --attention={other}",
+            command=suggestion.canary(device=canary.numerics.device, dtype="float32", attention=other),
             why="Whether other kernels of this device are right; a run on this device cannot be trusted before that.",
             price="seconds",
         )
     return Suggestion(
-        command="lossgap record shakespeare_char_cpu -o run.lossgap",
+        command=suggestion.record("shakespeare_char_cpu", out="run.lossgap"),
         why="Single operations are right; whether a whole training is, a replay of this recording on the other machine "
         "tells.",
         price="about a minute for each",

@@ -143,7 +143,7 @@ def _steps(comparison: Comparison) -> Iterator[Block]:
     if comparison.verdict.settle:
         yield Paragraphs(lines=(comparison.verdict.settle,))
     for step in comparison.next:
-        yield Suggestion(command=step.command, why=words.sentence(step.why), title="", price=getattr(step, "price", ""))
+        yield Suggestion(command=step.command, why=words.sentence(step.why), title="", price=step.price)
 
 
 def _noise(comparison: Comparison) -> Iterator[Block]:

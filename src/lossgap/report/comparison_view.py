@@ -174,12 +174,10 @@ def _next(comparison: Comparison) -> Suggestion:
         return Suggestion(why="Nothing: there is no gap to explain.")
     if verdict.word in ("inconclusive", "not-comparable") and verdict.settle:
         return Suggestion(why=verdict.settle)
-    step = next((step for step in comparison.next if "..." not in step.command), None)
-    if step is not None:
-        return Suggestion(command=step.command, why=words.sentence(step.why), price=getattr(step, "price", ""))
-    needs = [need for item in comparison.findings for need in item.needs]
-    example = f", or --set {needs[0]}=VALUE and the like" if needs else ""
-    return Suggestion(why=f"Say what the records lack, so that causes can be told: --config RUN=FILE{example}.")
+    if not comparison.next:
+        return Suggestion(why="Nothing that a command or a setting would settle.")
+    step = comparison.next[0]
+    return Suggestion(command=step.command, why=words.sentence(step.why), price=step.price)
 
 
 _AGAINST_RECIPE = {

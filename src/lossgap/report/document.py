@@ -65,7 +65,7 @@ def one(found: Comparison) -> Json:
         },
         "findings": [_finding(item) for item in found.findings],
         "ruled_out": [_ruled_out(item) for item in found.ruled_out],
-        "next": [{"command": step.command, "why": step.why} for step in found.next],
+        "next": [step.to_dict() for step in found.next],
         **measured,
     }
 

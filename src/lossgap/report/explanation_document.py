@@ -71,7 +71,7 @@ def document(explanation: Explanation) -> Json:
         "failed": [_failed(item) for item in explanation.failed],
         "notes": list(explanation.notes),
         "open": [_open(item) for item in explanation.open_factors],
-        "next": [{"command": step.command, "why": step.why} for step in explanation.next],
+        "next": [step.to_dict() for step in explanation.next],
         "command": explanation.command,
     }
 

@@ -174,7 +174,7 @@ def _cells(row: DivisionRow, *more: str) -> tuple[str, ...]:
 
 
 def _suggestion(step: NextStep) -> Suggestion:
-    return Suggestion(command=step.command, why=words.sentence(step.why))
+    return Suggestion(command=step.command, why=words.sentence(step.why), price=step.price)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 
+from lossgap import suggestion
 from lossgap.report import words
 from lossgap.report.blocks import Block, Fold, Grid, GridColumn, Headline, Labelled, Paragraphs, Suggestion, View
 from lossgap.report.experiment import several
@@ -228,8 +228,8 @@ def _row(row: Mapping[str, object] | None) -> str:
 
 
 def _compare(reading: Reading) -> Suggestion:
-    first, second = (shlex.quote(f"{reading.source}#{run.number}") for run in reading.runs[:2])
-    return Suggestion(command=f"lossgap compare {first} {second}", why="Why two of them end as they do:")
+    first, second = (f"{reading.source}#{run.number}" for run in reading.runs[:2])
+    return Suggestion(command=suggestion.compare(first, second), why="Why two of them end as they do:")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
+from lossgap import suggestion
 from lossgap.report.blocks import Fold, Grid, GridColumn, Headline, Labelled, Paragraphs, Suggestion, View
 from lossgap.report.experiment import several
 from lossgap.report.json_values import Json
@@ -41,7 +41,7 @@ def view(recorded: Recorded) -> View:
                 )
             ),
             Suggestion(
-                command=f"lossgap replay {shlex.quote(str(recorded.path))}",
+                command=suggestion.replay(recorded.path),
                 why="On the other machine, or on this one with another --device, --dtype or --attention.",
             ),
         ),

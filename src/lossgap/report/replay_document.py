@@ -65,7 +65,7 @@ def document(found: Replay) -> Json:
         "iterations": {"first": found.first, "replayed": found.iterations, "recorded": found.recorded_iterations},
         "seconds": {"total": found.seconds, "per_iteration": found.seconds_per_iter},
         "beyond": {"command": found.beyond.command, "why": found.beyond.why},
-        "next": [{"command": step.command, "why": step.why} for step in found.next],
+        "next": [step.to_dict() for step in found.next],
         "exit_code": found.exit_code,
     }
     reasons = {

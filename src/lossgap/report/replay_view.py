@@ -117,7 +117,7 @@ def _losses(replay: Replay) -> Chart:
 def _next(replay: Replay) -> list[Block]:
     steps = replay.next
     if steps:
-        return [Suggestion(command=step.command, why=words.sentence(step.why)) for step in steps]
+        return [Suggestion(command=step.command, why=words.sentence(step.why), price=step.price) for step in steps]
     return [Suggestion(why=replay.settle or words.sentence(replay.beyond.why))]
 
 

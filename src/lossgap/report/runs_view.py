@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 
+from lossgap import suggestion
 from lossgap.duration import duration
 from lossgap.report.blocks import Block, Grid, GridColumn, Headline, Suggestion, View
 from lossgap.report.experiment import several
@@ -95,18 +95,18 @@ def _cells(listing: Listing, run: RunSummary) -> tuple[str, ...]:
 def _next(listing: Listing) -> list[Block]:
     """Go on with the newest one that was interrupted; else compare the two newest that ended."""
     if not listing.runs:
-        make = "lossgap train shakespeare_char_cpu --out_dir=out-shakespeare-char-cpu"
+        make = suggestion.train("shakespeare_char_cpu", out_dir="out-shakespeare-char-cpu")
         return [Suggestion(command=make, why="Train one:", price="about 6 min on two CPU cores")]
     newest = sorted((run for run in listing.runs if not run.problem), key=lambda run: run.created or "", reverse=True)
     stopped = next((run for run in newest if run.status == "interrupted" and run.iter is not None), None)
     if stopped is not None:
-        command = f"lossgap train --init_from=resume --out_dir={shlex.quote(str(stopped.path))}"
+        command = suggestion.train(init_from="resume", out_dir=stopped.path)
         return [Suggestion(command=command, why=f"Go on with {_name(listing, stopped)}, exactly where it was stopped:")]
     ended = [run for run in newest if run.status == "finished" and run.last_val_loss is not None][:2]
     if len(ended) < 2:
         return []
-    test, control = (shlex.quote(str(run.path)) for run in ended)
-    return [Suggestion(command=f"lossgap compare {control} {test}", why="Why the two newest ones end as they do:")]
+    test, control = (run.path for run in ended)
+    return [Suggestion(command=suggestion.compare(control, test), why="Why the two newest ones end as they do:")]
 
 
 def _loss(value: float | None) -> str:

@@ -15,7 +15,6 @@ import contextlib
 import os
 import pickle
 import re
-import shlex
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossgap import suggestion
 from lossgap.config import TrainConfig
 from lossgap.errors import CheckpointError, RunFolderError, TrainingError
 from lossgap.gpt import GPT
@@ -110,7 +110,7 @@ def _system_reason(error: BaseException) -> str:
 
 def resume_command(folder: Path) -> str:
     """Return the command that resumes the run in a folder."""
-    return f"lossgap train --init_from=resume --out_dir={shlex.quote(shown(folder))}"
+    return suggestion.train(init_from="resume", out_dir=shown(folder))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -150,7 +150,7 @@ def load(path: Path) -> Checkpoint:
         before = _newest_good(path.parent, excluding=path)
         offer = "no other checkpoint beside it is whole: start anew (--overwrite=True removes what is there)"
         if before is not None:
-            command = f"lossgap train --resume={shlex.quote(shown(before.path))}"
+            command = suggestion.train(resume=shown(before.path))
             offer = f"the one before it is whole (iteration {before.iter_num}): go on from there with {command}"
         raise CheckpointError(error.slug, f"{error}; {offer}") from None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from lossgap import suggestion
 from lossgap.arguments import Given
 from lossgap.config import ARCHITECTURE, TrainConfig, differences
 from lossgap.config_file import train_config
@@ -162,7 +163,7 @@ def _no_run(named: Path) -> CheckpointError:
     return CheckpointError(
         "no-run-to-resume",
         f"there is no run in {shown(named)} to resume; {said}: name one with --out_dir=FOLDER, or start one, e.g. "
-        "lossgap train shakespeare_char_cpu",
+        f"{suggestion.train('shakespeare_char_cpu')}",
     )
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from lossgap.comparison.fact import Fact, Known, Unknown
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings import weighing
-from lossgap.comparison.findings.command import retrain
+from lossgap.comparison.findings.command import is_trained, retrain
 from lossgap.comparison.rules import (
     Evidence,
     Finding,
@@ -276,7 +276,7 @@ def length(pair: Pair) -> Result:
         f"{_stopped(pair)}{after}{beside}",
         numbers=numbers,
         effect=effect,
-        settle="Compare at equal iterations or tokens, or train the shorter run as long as the longer one.",
+        settle=_settle(pair, longer),
         command=_longer(pair, longer),
     )
 
@@ -315,6 +315,18 @@ def _longer(pair: Pair, longer: int) -> str:
     goal, shorter = pair.runs[longer][1], pair.runs[1 - longer][1]
     end = goal.max_iters.value or goal.last_iter
     return retrain(shorter, goal, max_iters=end, lr_decay_iters=end) if end else ""
+
+
+def _settle(pair: Pair, longer: int) -> str:
+    """Train the shorter run as long, unless that is the longer run already."""
+    goal, shorter = pair.runs[longer][1], pair.runs[1 - longer][1]
+    end = goal.max_iters.value or goal.last_iter
+    if end and is_trained(shorter, goal, max_iters=end, lr_decay_iters=end):
+        return (
+            f"Nothing to train: {goal.run.name} already is {shorter.run.name}'s recipe at {end:,} iterations, and "
+            "shows what they bring. A run of either with another seed would say how far chance alone goes."
+        )
+    return "Compare at equal iterations or tokens, or train the shorter run as long as the longer one."
 
 
 def _asked_only(pair: Pair) -> Result:

@@ -29,6 +29,12 @@ def retrain(facts: Facts, beside: Facts | None = None, /, **changes: object) -> 
     return suggestion.train(recipe, out_dir=_folder(recipe, changes))
 
 
+def is_trained(facts: Facts, beside: Facts, /, **changes: object) -> bool:
+    """Whether the run `beside` is the run's recipe with `changes` already."""
+    recipe = recipe_of(facts, **changes)
+    return recipe is not None and _is_run(recipe, beside)
+
+
 def recipe_of(facts: Facts, **changes: object) -> suggestion.Recipe | None:
     """The run's settings with `changes`; None for another trainer's run, or where too little of them is known."""
     if not (facts.is_nanogpt or facts.is_own) or any(not facts.setting(name).known for name in _NEEDED):

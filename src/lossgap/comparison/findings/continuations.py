@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
 
+from lossgap import suggestion
 from lossgap.comparison.curve import Curve, Value
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings.chance import named
@@ -124,9 +124,8 @@ def _record(pair: Pair, found: Continuation) -> str:
     known = settings_of(TrainConfig)
     changed = map(as_mapping, as_list(_said(pair.control, found.at).get("changed")))
     after = {as_text(item.get("setting")) or "": item.get("after") for item in changed}
-    recipe = [name for name in after if name in known and known[name].factor not in _HOW]
-    flags = [f"--{name}={after[name]}" for name in recipe]
-    return shlex.join(["lossgap", "record", found.source, f"--iters={FIRST}", *flags])
+    recipe = {name: after[name] for name in after if name in known and known[name].factor not in _HOW}
+    return suggestion.record(found.source, iters=FIRST, **recipe)
 
 
 def _differ(pair: Pair, machines: str) -> str:

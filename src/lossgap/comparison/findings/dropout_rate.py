@@ -147,7 +147,7 @@ def _by_curves(pair: Pair) -> Result:
         "train with different dropout.",
         numbers=_numbers(found[0], found[1]),
         effect=math.copysign(0.5 * size, gap) if gap else None,
-        settle="Give dropout of both (--set RUN.dropout=...).",
+        settle="Give dropout of both with --set.",
     )
 
 
