@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,3 +187,26 @@ def test_vocabulary_without_characters_or_with_longer_tokens(tmp_path: Path) -> 
     assert read_meta(path) == Meta(50_257, None)
     path.write_bytes(pickle.dumps({"vocab_size": 2, "itos": {0: "the", 1: "a"}, "stoi": {"the": 0, "a": 1}}))
     assert read_meta(path) == Meta(2, None)
+
+
+def test_a_vocabulary_of_all_that_two_bytes_hold(tmp_path: Path) -> None:
+    characters = [chr(0x10000 + number) for number in range(65_536)]
+    content = {
+        "vocab_size": 65_536,
+        "itos": dict(enumerate(characters)),
+        "stoi": {c: i for i, c in enumerate(characters)},
+    }
+    path = tmp_path / "meta.pkl"
+    for protocol in (2, 4):
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        assert read_meta(path).vocab_size == 65_536
+
+
+def test_millions_of_instructions_are_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "meta.pkl"
+    path.write_bytes(b"\x80\x02" + b"}" * 15_000_000 + b".")
+    start = time.thread_time()
+    with pytest.raises(CorpusError, match="more than 500,000 instructions") as caught:
+        read_meta(path)
+    assert caught.value.slug == "hostile-meta"
+    assert time.thread_time() - start < 8

@@ -18,6 +18,9 @@ from lossgap.errors import CorpusError
 MAX_BYTES = 16 * 1024 * 1024
 """The largest `meta.pkl` that is read. nanoGPT's own has about 700 bytes."""
 
+MAX_OPCODES = 500_000
+"""Instructions that are read. A vocabulary of 65,536 characters needs seven for each; millions take many seconds."""
+
 _STRINGS = frozenset({"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"})
 _INTEGERS = frozenset({"INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4"})
 _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
@@ -47,8 +50,9 @@ def read_meta(path: Path) -> Meta:
     `tokenizer` is None without `stoi` and `itos`, or if their tokens are not single characters.
 
     Raises:
-        CorpusError: `hostile-meta` if the file is larger than 16 MB, torn, or holds anything but dicts, lists, tuples,
-            str and int; `bad-meta` if these do not make a vocabulary; `unreadable-corpus`.
+        CorpusError: `hostile-meta` if the file is larger than 16 MB, has more than 500,000 instructions, is torn, or
+            holds anything but dicts, lists, tuples, str and int; `bad-meta` if these do not make a vocabulary;
+            `unreadable-corpus`.
     """
     try:
         with path.open("rb") as file:
@@ -72,7 +76,9 @@ def plain_value(content: bytes) -> object:
         raise _RefusedError(f"it has more than {MAX_BYTES:,} bytes")
     machine = _Machine()
     try:
-        for opcode, argument, place in pickletools.genops(content):
+        for number, (opcode, argument, place) in enumerate(pickletools.genops(content)):
+            if number >= MAX_OPCODES:
+                raise _RefusedError(f"it has more than {MAX_OPCODES:,} instructions")
             if opcode.name == "STOP":
                 return machine.result()
             machine.carry_out(opcode.name, argument, place or 0)

@@ -1,6 +1,7 @@
 """Checks of a checkpoint before anything is done with it: the file may be torn, or come from a stranger.
 
-1. `check_archive`: a zip file as torch writes it, so that no part unpacks to more than the file holds.
+1. `check_archive`: a zip file as torch writes it, so that no part unpacks to more than the file holds, and a pickle in
+   it that is short and names nothing but what tensors are made of (`check_pickle`).
 2. `check_tree`: once read (`weights_only`, so nothing runs), plain values and dense tensors in a tree of bounded size.
 3. `check_parts`: nanoGPT's keys with values of their kinds, and weights of the shape that `model_args` states.
 4. `digest`: ours carries its own hash.
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickletools
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +29,13 @@ MAX_VALUES = 1_000_000
 """Values in the tree, one that is referred to twice counted twice; GPT-2 XL's checkpoint has some 10,000."""
 MAX_SHARING = 4
 """Bytes of all tensors by bytes of the file: 2 where every weight were tied to another."""
+MAX_OPCODES = 1_000_000
+"""Instructions of a checkpoint's pickle; GPT-2 XL's has some 100,000."""
+GLOBALS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(?:tensor_v2|parameter)|torch (?:[A-Z]\w{1,12}Storage|Size)"
+)
+"""What a checkpoint's pickle may name. torch's own list for `weights_only` has more, such as `bytearray`: called with a
+number, it makes that many bytes of nothing."""
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.uint8, torch.bool),
@@ -36,13 +46,36 @@ SWITCHES = ("rotary", "qk_norm", "relu2", "zero_proj", "tied")
 
 
 def check_archive(path: Path, checksums: bool) -> None:
-    """No compressed part, which torch never writes; with `checksums`, the CRC of every part. Raises BadZipFile, too."""
+    """Refuse what torch never writes: a compressed part, parts that overlap, a pickle that is not made of tensors.
+
+    With `checksums`, the CRC of every part is verified, too. Raises ValueError, and BadZipFile and what torch raises.
+    """
+    with path.open("rb") as file:
+        # Without these bytes at its head torch takes the file for one of its older form, and reads other parts of it.
+        if file.read(4) != b"PK\x03\x04":
+            raise ValueError("it does not begin as a zip file does")
     with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError("it is compressed, which torch never writes")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("its parts overlap, which torch never writes")
         damaged = archive.testzip() if checksums else None
     if damaged is not None:
         raise ValueError(f"its part {damaged!r} fails its checksum")
+    # By torch's own reader of zip files: another one might find another pickle under the same name.
+    check_pickle(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))
+
+
+def check_pickle(content: bytes) -> None:
+    """Look through a pickle without carrying it out: few enough instructions, and no name but those of `GLOBALS`."""
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if number >= MAX_OPCODES:
+            raise ValueError(f"its pickle has more than {MAX_OPCODES:,} instructions")
+        if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+            raise ValueError(f"its pickle has the instruction {opcode.name}, which torch never writes")
+        if opcode.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument)):
+            raise ValueError(f"its pickle names {str(argument)[:60]!r}, of which no checkpoint is made")
 
 
 def check_tree(content: object, file_bytes: int) -> None:
