@@ -320,13 +320,13 @@ CHANGES: dict[str, tuple[Callable[[Content], Content], str]] = {
     "an iteration changed": (lambda c: c | {"iter_num": 3}, "does not match its digest"),
     "a tensor of a petabyte": (lambda c: c | {"x": torch.zeros(1).expand(2**48)}, "claims more numbers than it has"),
     "a tensor, a million times": (lambda c: c | {"x": [torch.ones(2**20)] * 1000}, "claim more than the file holds"),
-    "a sparse tensor": (lambda c: c | {"x": torch.eye(3).to_sparse()}, "not a plain one"),
-    "a tensor without numbers": (lambda c: c | {"x": torch.ones(3, device="meta")}, "not a plain one"),
+    "a sparse tensor": (lambda c: c | {"x": torch.eye(3).to_sparse()}, "its pickle names"),
+    "a tensor without numbers": (lambda c: c | {"x": torch.ones(3, device="meta")}, "its pickle names"),
     "complex numbers": (lambda c: c | {"x": torch.ones(3, dtype=torch.complex64)}, "not a plain one"),
     "a million lists": (lambda c: c | {"x": [nested(12)] * 200}, "more than 1,000,000 values"),
     "2**40 lists": (lambda c: c | {"x": nested(40)}, "nested deeper than"),
     "a deep list": (lambda c: c | {"x": deep(200)}, "nested deeper than"),
-    "a set": (lambda c: c | {"x": {1, 2}}, "holds a set"),
+    "a set": (lambda c: c | {"x": {1, 2}}, "its pickle names"),
 }  # fmt: skip
 
 
