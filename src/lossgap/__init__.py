@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
     from lossgap.errors import LossgapError, LossgapWarning
+    from lossgap.gating.accepted import Baseline
+    from lossgap.gating.judge import GateResult
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
     from lossgap.sampling import Samples, Sampling
 
 __all__ = [
+    "Baseline",
     "Canary",
     "Comparison",
     "Explanation",
+    "GateResult",
     "Listing",
     "LossgapError",
     "LossgapWarning",
@@ -69,9 +73,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Baseline": "lossgap.gating.accepted",
     "Canary": "lossgap.kernels.check",
     "Comparison": "lossgap.comparison.comparison",
     "Explanation": "lossgap.attribution.explanation",
+    "GateResult": "lossgap.gating.judge",
     "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
     "LossgapWarning": "lossgap.errors",

@@ -22,9 +22,12 @@ from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments, train_config
 from lossgap.errors import LossgapError
 from lossgap.options import (
+    BaselineFlags,
     CanaryFlags,
     CompareFlags,
+    DemoFlags,
     ExplainFlags,
+    GateFlags,
     ReadFlags,
     RecordFlags,
     ReplayFlags,
@@ -45,9 +48,12 @@ FLAGS: Mapping[str, type] = {
     "replay": ReplayFlags,
     "canary": CanaryFlags,
     "runs": RunsFlags,
+    "baseline": BaselineFlags,
+    "gate": GateFlags,
+    "demo": DemoFlags,
 }
 """Each command's own flags."""
-OF_A_TRAINING = ("train", "record", "canary")
+OF_A_TRAINING = ("train", "record", "canary", "demo")
 """Commands that take the settings of a training as well."""
 
 

@@ -32,5 +32,5 @@ def main(argv: Sequence[str]) -> int:
     made = baseline(*given.positionals, margin=flags.margin, out=flags.out)
     count = f"{len(made.runs)} runs, {made.primary} loss {made.mean:.5f} ± {made.sd:.5f}"
     print(visible(f"{flags.out}: {count}, margin {made.margin:.4g} nats per token"))
-    print(visible(f"next: lossgap gate RUN ... --baseline={flags.out}"), file=sys.stderr)
+    print(visible(f"next: lossgap gate with the runs of a change and --baseline={flags.out}"), file=sys.stderr)
     return 0

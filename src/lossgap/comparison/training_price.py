@@ -17,6 +17,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments, train_config
 from lossgap.duration import duration
+from lossgap.errors import ConfigError
 
 LEAST = 60.0
 """Seconds from which a price is said."""
@@ -32,7 +33,10 @@ def training_price(command: str, runs: Sequence[tuple[str, Facts]]) -> str:
     `runs` are the compared runs with their names. A run of the same shape gives the time of an iteration; else the
     first one with times and FLOPs gives the rate.
     """
-    config = train_config(resolve_arguments(shlex.split(command)[2:]))
+    try:
+        config = train_config(resolve_arguments(shlex.split(command)[2:]))
+    except ConfigError:  # a rule of the caller's own may suggest what only its machine has
+        return ""
     updates = config.max_iters + _evaluations(config)
     timed = [(name, facts, ms) for name, facts in runs if (ms := milliseconds(facts)) is not None]
     for name, facts, ms in timed:
