@@ -196,7 +196,7 @@ def test_what_is_no_bundle_is_never_written_over(command: Command, monkeypatch: 
     Path("empty").touch()
     monkeypatch.setattr(module, "open_corpus", lambda *given: pytest.fail("the work has begun"))
     line = refused(command, "bundle-exists", *FLAGS, "-o", "config.py", "--overwrite")
-    assert "no bundle" in line
+    assert "not a bundle" in line
     assert "--overwrite" not in line
     assert "folder" in refused(command, "bundle-exists", *FLAGS, "-o", "folder", "--overwrite")
     assert Path("config.py").read_text() == "n_layer = 1\n"

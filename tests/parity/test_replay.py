@@ -25,6 +25,7 @@ from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.replay import numerics_here
 from lossgap.parity.replay_result import Replay
 from lossgap.schedule import learning_rate
+from lossgap.training import optimizer
 
 from .small import SETTINGS
 
@@ -172,7 +173,7 @@ def test_a_fault_that_only_the_losses_show(bundles: Callable[..., Path], monkeyp
     def jumps(config: TrainConfig, iteration: int) -> float:
         return learning_rate(config, iteration) * (30.0 if iteration == 6 else 1.0)
 
-    monkeypatch.setattr(stretch, "learning_rate", jumps)
+    monkeypatch.setattr(optimizer, "learning_rate", jumps)
     found = replayed(bundles())
     first = found.first_departure
     assert found.steps.first is None

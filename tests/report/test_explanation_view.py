@@ -94,7 +94,7 @@ def test_every_number_of_a_scaled_experiment_is_marked(width: int) -> None:
     found = explanation(4, scale=explained.SCALED, screened=("schedule",))
     text = shown(found, width)
     assert "1/8 of the iterations, 1/4 of channels, context and batch" in words(text)
-    assert "the sizes are of this scale." in words(text)
+    assert "numbers, order and signs are of this scale" in words(text)
     plain = [match for match in NUMBER.finditer(text) if text[match.end() : match.end() + 1] != division.MARK]
     true = {division.amount(part.reported.value) for part in (found.last, found.best)}
     assert {match[0] for match in plain} == true
@@ -294,7 +294,7 @@ def test_the_price_of_a_smaller_scale_says_what_the_true_one_takes() -> None:
         in text
     )
     assert f"±0.0042{division.MARK}" in text
-    assert "which factors matter, their order and signs are evidence about the true runs" in text
+    assert "numbers, order and signs are of this scale, and may differ at the true one" in text
 
 
 def test_an_unknown_resolution_says_why() -> None:

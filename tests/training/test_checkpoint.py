@@ -242,6 +242,7 @@ def test_a_path_with_a_space_is_offered_quoted(run: Path, command: Command) -> N
     (Path("my run") / "ckpt-final.pt").write_bytes(b"torn")
     line = one_error(command("train", "--resume=my run/ckpt-final.pt"), "bad-checkpoint")
     offered = re.search(r"lossgap (train '?--resume=.*) \[", line)
+    assert "'" in line
     assert offered is not None
     assert command(*shlex.split(offered[1])).code == 0
 

@@ -212,7 +212,7 @@ def hostile(folder: Path) -> None:
         (
             lambda f: edited(f, n_layer=1),
             "gpt2-unfit",
-            "the weight transformer.h.1.attn.c_attn.weight is none of",
+            "the weight transformer.h.1.attn.c_attn.weight is not one of",
         ),
         (lambda f: edited(f, n_embd=32), "gpt2-unfit", "has another shape than the config says"),
         (lambda f: edited(f, n_inner=20), "gpt2-unfit", "n_inner is 20, not 4 * n_embd"),

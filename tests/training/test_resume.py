@@ -357,7 +357,7 @@ def test_another_vocabulary_is_refused(half: Path, command: Command) -> None:
 def test_another_text_with_the_same_characters_is_a_seam(half: Path, command: Command) -> None:
     text = Path("text.txt").read_text(encoding="utf-8")
     Path("text.txt").write_text(text[::-1], encoding="utf-8")
-    assert command("train", f"--resume={half}", "--max_iters=14").code == 0
+    assert command("train", f"--resume={half}", "--max_iters=14", "--dataset=text.txt").code == 0
     [seam] = seams(half)
     assert [change["setting"] for change in seam["changed"]] == ["max_iters", "corpus"]  # type: ignore[attr-defined]  # JSON
     assert not seam["exact"]
@@ -441,7 +441,7 @@ def nanogpt_checkpoint(path: Path, dataset: str = "text.txt", **changed: object)
 
 def test_nanogpts_checkpoint_goes_on(command: Command) -> None:
     nanogpt_checkpoint(Path("theirs/ckpt.pt"))
-    ended = command("train", "--resume=theirs/ckpt.pt", "--device=cpu", "--compile=False", "--eval_interval=13")
+    ended = command("train", "--resume=theirs/ckpt.pt", "--dataset=text.txt", "--device=cpu", "--compile=False", "--eval_interval=13")
     assert ended.code == 0, ended.err
     assert [row["iter"] for row in rows("theirs")] == [12, 13, 13, 14, 15]
     content = torch.load("theirs/ckpt-final.pt", weights_only=True)
@@ -460,7 +460,7 @@ def test_nanogpts_older_checkpoint_with_mask_buffers(command: Command) -> None:
     assert isinstance(model, dict)
     model["_orig_mod.transformer.h.0.attn.bias"] = torch.ones(1, 1, 32, 32)
     torch.save(content, "theirs/ckpt.pt")
-    ended = command("train", "--resume=theirs/ckpt.pt", "--device=cpu", "--compile=False")
+    ended = command("train", "--resume=theirs/ckpt.pt", "--dataset=text.txt", "--device=cpu", "--compile=False")
     assert ended.code == 0, ended.err
 
 

@@ -93,7 +93,7 @@ def test_tensorboard_holds_what_the_record_holds(train: Train) -> None:
 def test_tensorboard_after_a_resume_has_no_point_twice(train: Train, command: Callable[..., Ended]) -> None:
     """The final losses of the first part belong to a state that is no longer the end."""
     assert train("out", **{**SHORT, "tensorboard_log": True, "max_iters": 3}).code == 0
-    assert command("train", "--init_from=resume", "--out_dir=out", "--max_iters=6").code == 0
+    assert command("train", "--init_from=resume", "--out_dir=out", "--max_iters=6", "--tensorboard_log=True").code == 0
     assert_same(tensorboard_curves(Path("out")), recorded(Path("out")))
 
 

@@ -229,7 +229,7 @@ def document(bundle: Bundle) -> dict[str, object]:
         "schema": SCHEMA,
         "version": bundle.version,
         "config": bundle.config.to_dict(),
-        "model_args": dataclasses.asdict(bundle.shape),
+        "model_args": bundle.shape.model_args(),
         "corpus": bundle.corpus,
         "numerics": bundle.numerics,
         "environment": bundle.environment,
