@@ -159,6 +159,7 @@ def test_the_bank_is_made_again_with_the_same_bytes_and_nothing_is_trained_twice
     pair = recipes.Pair(name="two", control=short, test={**short, "batch_size": 6}, factors=("batch",))
     monkeypatch.setenv("LOSSGAP_CACHE", str(tmp_path / "cache"))
     patched = {"PAIRS": (pair,), "SEEDS": (1, 2), "HELD_OUT": (3, 4), "LocalExecutor": InThisProcess}
+    patched |= {"OVERFIT": pair, "OVERFIT_SEEDS": (1, 2)}
     for name, value in patched.items():
         monkeypatch.setattr(make_bank, name, value)
     written = []
@@ -166,6 +167,7 @@ def test_the_bank_is_made_again_with_the_same_bytes_and_nothing_is_trained_twice
         paths = [tmp_path / f"{place}{name}.json" for name in ("", "-held-out")]
         monkeypatch.setattr(make_bank, "PATH", paths[0])
         monkeypatch.setattr(make_bank, "HELD_OUT_PATH", paths[1])
+        monkeypatch.setattr(make_bank, "OVERFIT_PATH", tmp_path / f"{place}-overfit.json")
         assert make_bank.main([str(tmp_path / folder)]) == 0
         written.append((*(path.read_bytes() for path in paths), InThisProcess.trained))
     assert [count for *_, count in written] == [8, 8, 16]

@@ -20,7 +20,6 @@ from lossgap.config import TrainConfig
 from lossgap.errors import ConfigError, LossgapError, MachineError
 from lossgap.machine.choice import Choice
 from lossgap.options import ReplayOptions
-from lossgap.parity import stretch
 from lossgap.parity.bundle_file import read_bundle
 from lossgap.parity.replay import numerics_here
 from lossgap.parity.replay_result import Replay

@@ -441,7 +441,14 @@ def nanogpt_checkpoint(path: Path, dataset: str = "text.txt", **changed: object)
 
 def test_nanogpts_checkpoint_goes_on(command: Command) -> None:
     nanogpt_checkpoint(Path("theirs/ckpt.pt"))
-    ended = command("train", "--resume=theirs/ckpt.pt", "--dataset=text.txt", "--device=cpu", "--compile=False", "--eval_interval=13")
+    ended = command(
+        "train",
+        "--resume=theirs/ckpt.pt",
+        "--dataset=text.txt",
+        "--device=cpu",
+        "--compile=False",
+        "--eval_interval=13",
+    )
     assert ended.code == 0, ended.err
     assert [row["iter"] for row in rows("theirs")] == [12, 13, 13, 14, 15]
     content = torch.load("theirs/ckpt-final.pt", weights_only=True)

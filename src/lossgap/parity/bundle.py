@@ -14,7 +14,6 @@ Shapes: N recorded iterations, n micro-batches of an update, B batch, T context.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import tempfile
