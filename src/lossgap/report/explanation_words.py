@@ -56,6 +56,7 @@ def _parts(division: Division, of_test: bool) -> str:
     """Who gives and who costs, from the side of the run that ends lower."""
     sign = -1.0 if of_test else 1.0
     settled = sorted(_settled(division), key=lambda item: -abs(item.value))
+    settled = [item for item in settled if math.isfinite(item.value)]
     gives = [(item, sign * item.value) for item in settled if sign * item.value > 0]
     costs = [(item, -sign * item.value) for item in settled if sign * item.value < 0]
     said = []
