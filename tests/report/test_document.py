@@ -112,7 +112,7 @@ def test_findings_in_text_and_document() -> None:
     body = checked(found)
     assert body["findings"][0]["numbers"] == {"ratio": 4}  # type: ignore[index]
     assert body["ruled_out"][0]["id"] == "batch"  # type: ignore[index]
-    [step] = body["next"]  # type: ignore[misc]
+    step = body["next"][0]  # type: ignore[index]
     assert (step["command"], step["why"]) == ("lossgap train x", "More tokens")
     answer = shown(found)
     order = ["More tokens", "$ lossgap train x", "Another batch"]

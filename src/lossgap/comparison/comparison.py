@@ -19,7 +19,7 @@ from lossgap.shown import Shown
 
 @dataclass(frozen=True, kw_only=True)
 class NextStep:
-    """What would settle something: a command, or, where it is empty, the sentence `why` alone."""
+    """A step that would settle something: a command, or, where it is empty, the sentence `why` alone."""
 
     command: str
     why: str

@@ -1,4 +1,4 @@
-"""What to do next: commands that can be copied and run as they stand, or a sentence where there is no such command.
+"""The next steps: commands that can be copied and run as they stand, or a sentence where there is no such command.
 
 Every command comes from `lossgap.suggestion`. What only the user can fill in, the value of a setting say, or what a
 foreign trainer has to do, is a sentence.
@@ -20,7 +20,7 @@ MOST_STEPS = 5
 MOST_NAMED = 6
 """Settings that a sentence names."""
 BUDGET = "1h"
-"""Of a suggested experiment, which is scaled down until it is within it."""
+"""The budget of a suggested experiment, which is scaled down until it is within it."""
 MANY = 3
 """Groups of settings that differ from which one training of one change settles little."""
 DIVIDED = frozenset({"capacity", "context", "batch", "length", "schedule", "optimizer", "regularisation", "init"})
@@ -99,7 +99,7 @@ def _lacking(findings: Sequence[Finding]) -> NextStep | None:
 
 
 def _in_words(pair: Pair, findings: Sequence[Finding]) -> Iterator[NextStep]:
-    """What the strongest cause asks for, where it is no command: in the user's own trainer, for a foreign log."""
+    """The step that the strongest cause asks for, where it is no command: in the user's own trainer, for a foreign log."""
     cause = next((item for item in findings if item.role == "cause" and item.settle), None)
     if cause is None:
         return

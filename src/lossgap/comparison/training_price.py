@@ -64,7 +64,7 @@ def milliseconds(facts: Facts) -> float | None:
 
 
 def _evaluations(config: TrainConfig) -> float:
-    """What the evaluations of both splits cost, in updates."""
+    """The cost of evaluating both splits, in updates."""
     often = config.max_iters // config.eval_interval + 1
     return FORWARD * often * 2 * config.eval_iters / config.gradient_accumulation_steps
 

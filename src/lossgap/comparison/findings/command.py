@@ -30,7 +30,7 @@ def retrain(facts: Facts, beside: Facts | None = None, /, **changes: object) -> 
 
 
 def is_trained(facts: Facts, beside: Facts, /, **changes: object) -> bool:
-    """Whether the run `beside` is the run's recipe with `changes` already."""
+    """True if the run `beside` is the run's recipe with `changes` already."""
     recipe = recipe_of(facts, **changes)
     return recipe is not None and _is_run(recipe, beside)
 
