@@ -4,6 +4,7 @@ import os
 import signal
 
 import hypothesis
+import pytest
 
 # Tests run several trainings at a time on few cores; threads that spin while they wait would slow each other down.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,3 +18,16 @@ hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 pytest_plugins = ("pytester",)
 """For the test of the fixture that we offer."""
+
+LONG = {
+    *("test_truth", "test_distributed", "test_killed", "test_kill", "test_explain", "test_determinism", "test_local"),
+    *("test_gallery", "test_ray", "test_scenario"),
+}
+"""Test files that take most of the suite's time: `make test-all` runs them, `make test` does not."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the long files."""
+    for item in items:
+        if item.path.stem in LONG:
+            item.add_marker("long")

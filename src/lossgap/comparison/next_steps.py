@@ -99,7 +99,7 @@ def _lacking(findings: Sequence[Finding]) -> NextStep | None:
 
 
 def _in_words(pair: Pair, findings: Sequence[Finding]) -> Iterator[NextStep]:
-    """The step that the strongest cause asks for, where it is no command: in the user's own trainer, for a foreign log."""
+    """The step that the strongest cause asks for without a command: in the user's own trainer, for a foreign log."""
     cause = next((item for item in findings if item.role == "cause" and item.settle), None)
     if cause is None:
         return

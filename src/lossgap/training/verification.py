@@ -34,8 +34,8 @@ MAX_OPCODES = 1_000_000
 GLOBALS = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(?:tensor_v2|parameter)|torch (?:[A-Z]\w{1,12}Storage|Size)"
 )
-"""The names that a checkpoint's pickle may use. torch's own list for `weights_only` has more, such as `bytearray`: called with a
-number, it makes that many bytes of nothing."""
+"""The names that a checkpoint's pickle may use. torch's own list for `weights_only` has more, such as `bytearray`:
+called with a number, it makes that many bytes of nothing."""
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int64, torch.int32, torch.uint8, torch.bool),
