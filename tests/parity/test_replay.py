@@ -172,8 +172,9 @@ def test_a_fault_that_only_the_losses_show(bundles: Callable[..., Path], monkeyp
     def jumps(config: TrainConfig, iteration: int) -> float:
         return learning_rate(config, iteration) * (30.0 if iteration == 6 else 1.0)
 
+    path = bundles()  # before the fault: the recording machine is sound
     monkeypatch.setattr(optimizer, "learning_rate", jumps)
-    found = replayed(bundles())
+    found = replayed(path)
     first = found.first_departure
     assert found.steps.first is None
     assert found.verdict == "different"
