@@ -163,14 +163,20 @@ def test_a_trivial_setting_beside_a_fault_is_never_the_cause(
     mine = [item for item in scores[spread].planted(mode) if item.plant.of]
     assert len(mine) == 4 * len(TEST_SEEDS)
     for item in mine:
-        assert set(item.answer.causes[:1]) <= {item.plant.truth, *item.plant.also}, (item.plant.name, item.seed)
+        assert set(item.answer.causes) <= {item.plant.truth, *item.plant.also}, (item.plant.name, item.seed)
 
 
-@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize(
+    "spread",
+    [
+        "measured",
+        pytest.param("unknown", marks=pytest.mark.xfail(strict=True, reason="47 right by the rules, 47 by a diff")),
+    ],
+)
 def test_the_rules_beat_a_diff_of_the_configs(scores: dict[str, Scores], spread: str) -> None:
     mine = scores[spread].planted("visible")
     shown = [item for item in mine if item.answer.word == "different"]
-    assert sum(item.right for item in shown) >= sum(item.by_diff for item in shown)
+    assert sum(item.right for item in shown) > sum(item.by_diff for item in shown)
 
 
 def test_the_page_has_every_table(scores: dict[str, Scores]) -> None:
