@@ -269,7 +269,6 @@ def test_nanogpts_command_without_its_file() -> None:
         ("config/shakespeare_chr.py", "did you mean shakespeare_char"),
         ("batch_size=12", "did you mean --batch_size=12?"),
         ("nothing", "one of shakespeare_char, shakespeare_char_cpu"),
-        ("", "''"),
         ("a\nb", r"'a\nb'"),
     ],
 )
@@ -278,6 +277,12 @@ def test_a_positional_that_means_nothing(positional: str, words: str) -> None:
         resolve_arguments([positional])
     assert caught.value.slug == "no-such-config"
     assert words in str(caught.value)
+
+
+def test_an_empty_positional() -> None:
+    with pytest.raises(ConfigError, match="an argument is empty") as caught:
+        resolve_arguments([""])
+    assert caught.value.slug == "empty-argument"
 
 
 def test_a_refused_value_names_its_source(write: Write) -> None:

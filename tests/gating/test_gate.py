@@ -250,5 +250,5 @@ def test_the_fixture_fails_skips_and_passes(tmp_path: Path, pytester: pytest.Pyt
             loss_gate({str(tmp_path / "same" / "0.log")!r}, baseline={str(file)!r}, margin=1e-6)
         """
     )
-    result = pytester.runpytest_inprocess("-p", "lossgap.gating.pytest_plugin", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, failed=1, skipped=1)
