@@ -3,6 +3,8 @@
 # make test-all   the same, then the tests that take longer (quarter of an hour); what continuous integration runs
 # make test-slow  the tests that take minutes each
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
+# make reference  train the recipes behind the reference curves (RECIPE=laptop2000, SEEDS=1,2, RUNS=folder), hours in all;
+#                  what is finished is not repeated, and what was interrupted goes on
 # make truth      train the bank of known effects, and write docs/explain-calibration.md (half an hour)
 #
 # Each makes .venv first, from requirements.lock and requirements-data.lock; the second time that takes no time.
@@ -26,7 +28,7 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-all test-slow gallery truth venv FORCE
+.PHONY: run test test-all test-slow gallery reference truth venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -54,6 +56,12 @@ test-slow: $(DONE)
 
 gallery: $(DONE)
 	PYTHONPATH=tests $(PY) -m gallery.score docs/gallery.md
+
+RECIPE ?= all
+SEEDS ?=
+RUNS ?= out-references
+reference: $(DONE)
+	$(PY) scripts/train_reference.py $(RECIPE) --runs=$(RUNS) $(if $(SEEDS),--seeds=$(SEEDS))
 
 truth: $(DONE)
 	PYTHONPATH=tests $(PY) -m attribution.truth.make_bank

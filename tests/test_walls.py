@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("runs.readers",),
     ("comparison",),
+    ("references",),
     ("gating",),
     ("evaluation", "sampling"),
     ("parity",),
