@@ -16,6 +16,29 @@ def nanogpt_parameters(n_layer: int, n_embd: int, vocab_size: int, *, bias: bool
     return count + (n_layer * 11 * n_embd + n_embd if bias else 0)
 
 
+def training_bytes(
+    parameters: int,
+    n_layer: int,
+    n_head: int,
+    n_embd: int,
+    block_size: int,
+    sequences: int,
+    vocab_size: int,
+    *,
+    width: int,
+    plain: bool,
+) -> float:
+    """Bytes that one training of nanoGPT's model keeps at its fullest, with `sequences` in a micro-batch.
+
+    `width` bytes for each activation (4 in float32, 2 in 16 bits); `plain` attention keeps its (T, T) weights, the
+    fused one does not. Weights, gradients and AdamW's two moments: 16 N. For each token 17 C activations in a block
+    (34 bytes in 16 bits), 2.5 H T attention weights, and the logits with their gradient, 12 V in float32. Source:
+    Korthikanti et al. 2022 (arXiv 2205.05198), equation 2, without the dropout masks.
+    """
+    block = 17 * n_embd + (2.5 * n_head * block_size if plain else 0)
+    return 16.0 * parameters + sequences * block_size * (width * n_layer * block + 12 * vocab_size)
+
+
 def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int) -> int:
     """Forward and backward FLOPs of one token: 6 N + 12 L C T.
 

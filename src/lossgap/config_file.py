@@ -162,7 +162,7 @@ def _syntax(text: str, shown: str) -> ast.Module:
         raise ConfigError(
             "config-file-not-python",
             f"{shown} line {error.lineno or 1}: not valid Python ({one_line(error.msg or 'syntax error')}); "
-            "write one NAME = value on each line",
+            "write one NAME = value on each line (a log is no config: lossgap read says what it holds)",
         ) from None
     except (ValueError, RecursionError, MemoryError, OverflowError):
         raise ConfigError(

@@ -222,6 +222,26 @@ def test_a_run_under_nohup_survives_the_logout(kept: Path, begun: list[subproces
     same_run(folder, whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_while_compiling_stops_at_once(number: signal.Signals, begun: list[subprocess.Popen[str]]) -> None:
+    """With an empty cache the first iteration compiles for seconds; waited for, it would be saved as iteration 1."""
+    folder = Path("run")
+    cache = f"TORCHINDUCTOR_CACHE_DIR={Path('cache').resolve()}"
+    begun.append(process(arguments(folder, max_iters=60, compile=True), "env", cache))
+    said = begun[-1].stderr
+    assert said is not None
+    while "compiling" not in (line := said.readline()):
+        assert line, "it ended before it compiled"
+    time.sleep(1)
+    begun[-1].send_signal(number)
+    ended = end(begun[-1])
+    assert ended.code == 128 + number
+    assert "Traceback" not in ended.err
+    assert f"stopped by {number.name} before iteration 0, while compiling: nothing was trained yet" in ended.err
+    assert record(folder)["status"] == "interrupted"
+    assert checkpoints(folder) == {}
+
+
 def test_a_signal_while_nothing_is_trained_yet(begun: list[subprocess.Popen[str]]) -> None:
     # The first iteration is finished and saved, however early the signal comes after the handlers are there.
     folder = Path("run")

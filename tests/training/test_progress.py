@@ -18,6 +18,7 @@ from rich.console import Console
 from lossgap import __version__
 from lossgap.cli.train import progress_on
 from lossgap.evaluation.splits import Evaluation, Evaluator
+from lossgap.machine.peak import Peak
 from lossgap.training import checkpoint
 from lossgap.training.loop import SETTLING
 from lossgap.training.progress import Lines, Live, Opening, Silence
@@ -126,6 +127,16 @@ def test_mfu_is_nanogpts_running_mean_against_the_peak_of_this_device(train: Tra
     assert printed[:SETTLING] == ["-100.00"] * 5
     assert "-100.00" not in printed[SETTLING:]
     assert f"mfu relative to {run['peak']['flops'] / 1e12:.3g} TFLOP/s ({run['peak']['source']})" in ended.out
+
+
+def test_mfu_is_never_above_one(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peak measured while other programs ran is too low; the training's own speed then is the peak."""
+    low = Peak(1.0, "measured beside other programs")
+    monkeypatch.setattr("lossgap.training.train.device_peak", lambda *arguments: low)
+    assert train("out", **SHORT).code == 0
+    found = [row["mfu"] for row in rows(Path("out"), "iter") if row["mfu"] is not None]
+    assert found
+    assert all(0 < value <= 1 for value in found)
 
 
 def test_time_is_without_evaluation_and_checkpoints(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

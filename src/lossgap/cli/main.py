@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lossgap.cli.exit_codes import DONE, ERROR, INTERRUPTED, MEANING
+from lossgap.cli.meant import meant
 from lossgap.errors import ConfigError, LossgapError, LossgapWarning
 from lossgap.settings import did_you_mean
 from lossgap.strangers import guarded, visible
@@ -29,19 +30,6 @@ COMMANDS = {
     "runs": "list the runs in a folder",
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }
-
-
-MEANT = {
-    "version": "write lossgap --version",
-    "resume": "write lossgap train --init_from=resume --out_dir=FOLDER",
-    "continue": "write lossgap train --init_from=resume --out_dir=FOLDER",
-    "generate": "write lossgap sample RUN",
-    "eval": "write lossgap train --init_from=resume --out_dir=FOLDER --eval_only",
-    "diff": "write lossgap compare CONTROL TEST",
-    "list": "write lossgap runs",
-    "ls": "write lossgap runs",
-}
-"""Words that people type for something that lossgap has under another name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +65,7 @@ def _dispatch(argv: list[str]) -> int:
         return DONE
     name, *rest = argv
     if name not in COMMANDS:
-        advice = MEANT.get(name.lower()) or did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+        advice = meant(name.lower()) or did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
         raise ConfigError("unknown-command", f"{name[:60]!r} is not a lossgap command; {advice}")
     code: int = import_module(f"lossgap.cli.{name}").main(rest)
     return code

@@ -78,8 +78,8 @@ def _experiment(pair: Pair, sources: tuple[str, str]) -> NextStep:
         return NextStep(command="", why="")
     return NextStep(
         command=suggestion.explain(*sources, budget=BUDGET, scale="auto"),
-        why=f"{len(groups)} groups of settings differ, and one training that changes one of them leaves the others "
-        "open; small trainings here, scaled down alike, say how much of the gap each makes",
+        why=f"{len(groups)} groups of settings differ; small trainings of both recipes, scaled down alike, say how "
+        "much of the gap each makes",
         price="about an hour; it shows its price and asks first",
     )
 

@@ -15,6 +15,9 @@ WORDS = {
     "not-comparable": "not comparable",
 }
 
+PROSE = 40
+"""Characters from which a text that is cut is prose; a shorter one is a name."""
+
 
 def origin(run: Run) -> str:
     """The format, and which run of its file it is where there are several."""
@@ -83,6 +86,10 @@ def sentence(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """At most so many characters of `text`, made visible, on one line."""
+    """At most so many characters of `text`, made visible, on one line; prose ends with a whole word."""
     said = " ".join(visible(text).split())
-    return said if len(said) <= most else said[: most - 1].rstrip() + "…"
+    if len(said) <= most:
+        return said
+    part = said[: most - 1]
+    words = part if said[most - 1] == " " else part.rpartition(" ")[0]
+    return (words if len(words) > max(PROSE, 0.75 * most) else part).rstrip(" ,;:(") + "…"

@@ -29,17 +29,19 @@ from lossgap.training.signals import StopRequest
 from lossgap.training.trackers import Tracker
 from lossgap.training.update import accumulate, apply
 
+COMPILING = "compiling, often 30 to 60 s, or seconds where torch's cache has it already; Ctrl-C stops it at once"
 SETTLING = 5
 """Iterations of a process before its MFU counts, as in nanoGPT."""
 
 
 class Interrupted(Exception):  # noqa: N818  # no error: the run was stopped by its user and can go on
-    """A signal ended the run after it was saved."""
+    """A signal ended the run: after it was saved, or while its model was compiled, with nothing to save yet."""
 
-    def __init__(self, number: int, iteration: int) -> None:
+    def __init__(self, number: int, iteration: int, *, saved: bool = True) -> None:
         super().__init__(number, iteration)
         self.number = number
         self.iteration = iteration
+        self.saved = saved
 
 
 @dataclass(kw_only=True)
@@ -103,7 +105,8 @@ class Loop:
             self._before_update()
             if self.config.eval_only:
                 return
-            self._pending.append(self._update())
+            first = self.numerics.compile and self._iterations_here == 0
+            self._pending.append(self._compile() if first else self._update())
             self.state.iteration += 1
             self._iterations_here += 1
             if self._due_to_flush():
@@ -176,6 +179,22 @@ class Loop:
         if not (math.isfinite(evaluation.train_loss) and math.isfinite(evaluation.val_loss)):
             raise self._diverged(f"train loss {evaluation.train_loss}, val loss {evaluation.val_loss}")
 
+    def _compile(self) -> _Pending:
+        """The first update of a compiled model. It has nothing to save yet, so a signal stops it at once."""
+        self.progress.note(COMPILING)
+        # One of several processes must not leave the others in the middle of a reduction.
+        self.stop.at_once = self.share.world_size == 1
+        try:
+            if self.stop.at_once and self.stop.number:
+                raise KeyboardInterrupt
+            return self._update()
+        except KeyboardInterrupt:
+            if not (self.stop.at_once and self.stop.number):
+                raise
+            raise Interrupted(self.stop.number, self.state.iteration, saved=False) from None
+        finally:
+            self.stop.at_once = False
+
     def _update(self) -> _Pending:
         lr = set_rates(self.optimizer, self.config, self.state.iteration)
         self.draws.before_update(self.state.iteration, self.share.rank)
@@ -212,8 +231,10 @@ class Loop:
         self.state.seconds += seconds
         settled = self._iterations_here - (self.state.iteration - 1 - item.iteration) > SETTLING
         if settled and self.peak_flops:
-            flops = self.model.flops_per_token() * self.config.tokens_per_iter
-            mfu = flops / seconds / (self.peak_flops * self.share.world_size)
+            rate = self.model.flops_per_token() * self.config.tokens_per_iter / seconds / self.share.world_size
+            # A peak that was measured beside other programs is too low: what the training reaches is possible.
+            self.peak_flops = max(self.peak_flops, rate)
+            mfu = rate / self.peak_flops
             self.state.mfu = mfu if self.state.mfu is None else 0.9 * self.state.mfu + 0.1 * mfu
         if self.record is not None:
             self.record.append(

@@ -17,6 +17,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0
+        self.at_once = False
+        """A signal ends what runs and does not wait for it: while torch compiles, which takes a minute."""
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -36,6 +38,7 @@ class StopRequest:
         self._before.clear()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = number == signal.SIGINT and self.number == signal.SIGINT
         self.number = number
+        if again or self.at_once:
+            raise KeyboardInterrupt

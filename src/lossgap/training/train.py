@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossgap.arguments import Given
+from lossgap.arithmetic import GPT2_OUTPUTS
 from lossgap.config import TrainConfig, warn_doubts
 from lossgap.corpus import open_corpus
 from lossgap.errors import LossgapError
@@ -35,6 +36,7 @@ from lossgap.training.batches import Batches
 from lossgap.training.description import Parts
 from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
+from lossgap.training.fitting import check_fit
 from lossgap.training.loop import Interrupted, Loop, State
 from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
 from lossgap.training.progress import Progress, Silence
@@ -139,6 +141,7 @@ class _Training:
         self.corpus = open_corpus(self.config.dataset)
         source = start.checkpoint.path if start.checkpoint is not None else start.out_dir
         self.corpus_notes = check_corpus(source, start.corpus_before, self.corpus, "dataset" in given.values)
+        check_fit(self.config, numerics, share.micro_batch, self.corpus.vocab_size or GPT2_OUTPUTS)
         self.draws = _draws(self.config)
         self.model = self._model()
         self.model.use_attention(numerics.attention)
@@ -175,10 +178,7 @@ class _Training:
                     with contextlib.suppress(LossgapError):  # on a full disk, too, the first error is the one to tell
                         record.finish("interrupted" if stopped else "failed")
                 if isinstance(error, Interrupted):
-                    self.progress.note(
-                        f"stopped by {signal.Signals(error.number).name} before iteration {error.iteration}, saved; "
-                        f"go on with: {checkpoint.resume_command(self.start.out_dir)}"
-                    )
+                    self.progress.note(self._stopped(error))
                 raise
             finally:
                 for tracker in loop.trackers:
@@ -191,6 +191,14 @@ class _Training:
             train_loss=final.train_loss if final else None,
             val_loss=final.val_loss if final else None,
         )
+
+    def _stopped(self, error: Interrupted) -> str:
+        """One line on what a signal ended, and how to go on."""
+        said = f"stopped by {signal.Signals(error.number).name} before iteration {error.iteration}"
+        if not error.saved and self.start.checkpoint is None:
+            return f"{said}, while compiling: nothing was trained yet; the same command with --overwrite starts again"
+        how = "saved" if error.saved else "while compiling: nothing is lost"
+        return f"{said}, {how}; go on with: {checkpoint.resume_command(self.start.out_dir)}"
 
     def _canary(self) -> None:
         """Every process checks the device it will train on, before anything is written."""
