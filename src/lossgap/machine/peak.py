@@ -71,7 +71,7 @@ _BY_NAME = {_normal(name): card for card in CARDS for name in card.names}
 def device_peak(device: str, dtype: str, tf32: bool, threads: int) -> Peak:
     """The peak of a resolved `device`: the table for CUDA, a measurement for a CPU with `threads`, unknown for MPS.
 
-    Imports torch; on a CPU it computes for about half a second, once per process.
+    Imports torch; on a CPU it computes for about a quarter of a second, once per process.
     """
     if device.startswith("cuda"):
         import torch
@@ -85,7 +85,7 @@ def device_peak(device: str, dtype: str, tf32: bool, threads: int) -> Peak:
 
 @functools.cache
 def measured_cpu_peak(dtype: str, threads: int) -> Peak:
-    """The best of repeated square matrix products in `dtype` on `threads` threads, about 0.5 s in all.
+    """The best of repeated square matrix products in `dtype` on `threads` threads, about 0.25 s in all.
 
     Draws no random numbers, and puts torch's thread count back.
     """
@@ -97,9 +97,9 @@ def measured_cpu_peak(dtype: str, threads: int) -> Peak:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        end = time.perf_counter() + 0.5
+        end = time.perf_counter() + 0.25
         # A dtype that this CPU emulates can take seconds at 1024: the small size tells beforehand.
-        size = 1024 if _product_seconds(256, kinds[dtype], end - 0.4) < 0.004 else 256
+        size = 1024 if _product_seconds(256, kinds[dtype], end - 0.2) < 0.004 else 256
         best = _product_seconds(size, kinds[dtype], end)
     finally:
         torch.set_num_threads(before)

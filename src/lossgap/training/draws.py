@@ -5,11 +5,13 @@ Both sources stand behind `Draws`, so that model and loop do not know which one 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lossgap import random
 from lossgap.gpt import GPT, GPTConfig, initialise, parameter_std
@@ -53,10 +55,8 @@ class CounterDraws:
 
     def new_model(self, config: GPTConfig) -> GPT:
         """Weights from `lossgap.random.normal`, a function of (seed, parameter name, position)."""
-        with torch.device("meta"):  # the modules' own initialisation would be drawn for nothing
+        with _Undrawn():
             model = GPT(config)
-        model.to_empty(device="cpu")
-        model.tie_weights()
         initialise(model, lambda name, count, std: torch.from_numpy(random.normal(self.seed, name, count, std)))
         return model
 
@@ -90,6 +90,22 @@ class CounterDraws:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Nothing to do."""
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out the modules' own initialisation, which would be drawn for nothing.
+
+    `torch.device("meta")` would, too, but imports torch's compiler to do so.
+    """
+
+    def __torch_function__(  # the signature is torch's
+        self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: Any = None
+    ) -> object:
+        """Return the tensor that an initialiser would fill; call anything else."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 class NanoGPTDraws:

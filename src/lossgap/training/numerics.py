@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal
 
 import torch
@@ -195,6 +197,8 @@ def applied(numerics: Numerics) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32,
         torch.backends.cudnn.allow_tf32,
     )
+    if numerics.compile:
+        import_module("torch._inductor.config")  # so that the compiler, too, is told to be deterministic
     _switch(
         numerics.threads,
         numerics.deterministic,
@@ -213,7 +217,12 @@ def _switch(
     threads: int, deterministic: bool, warn_only: bool, fill: bool, matmul_tf32: bool, cudnn_tf32: bool
 ) -> None:
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    # Not use_deterministic_algorithms: that imports torch's compiler, seconds that a run without it must not wait for.
+    torch.set_deterministic_debug_mode(("warn" if warn_only else "error") if deterministic else "default")
+    if "torch._inductor" in sys.modules:
+        import torch._inductor.config as inductor
+
+        inductor.deterministic = deterministic
     torch_deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # as above
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
     torch.backends.cudnn.allow_tf32 = cudnn_tf32

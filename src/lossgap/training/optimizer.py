@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Callable
+
 import torch
 
 from lossgap.config import TrainConfig
@@ -12,6 +16,20 @@ from lossgap.training.numerics import Numerics
 
 Scaler = torch.amp.GradScaler
 """Loss scaling for float16; switched off for the other dtypes."""
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW, whose step does not import torch's compiler (see `_spare_the_compiler`)."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # takes no closure
+        """Update every parameter that has a gradient; a closure is not taken."""
+        assert closure is None
+        with torch.no_grad():
+            _STEP(self)
+
+
+_STEP = inspect.unwrap(torch.optim.AdamW.step)
+"""torch's step without the wrapper that tells the compiler where to break a graph: nothing of ours compiles a step."""
 
 
 def scaler(numerics: Numerics) -> Scaler:
@@ -52,15 +70,32 @@ def adamw(
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
+    _spare_the_compiler()
     fused = numerics.adamw == "fused"
     # foreach=False where not fused: torch's own choice there differs between devices.
-    return torch.optim.AdamW(
+    return AdamW(
         groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         fused=fused,
         foreach=None if fused else False,
     )
+
+
+def _spare_the_compiler() -> None:
+    """Let torch's optimizers work without importing torch's compiler, which takes a start-up as long as torch itself.
+
+    torch (2.13, `torch/_compile.py`) wraps four methods so that a compiled caller leaves them out, and imports the
+    compiler at their first call to do so; what it would find is kept as an attribute, which is set here. Nothing of
+    ours compiles an optimizer. A torch that does it otherwise ignores the attribute.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    methods = torch.optim.Optimizer
+    for method in (methods.add_param_group, methods.zero_grad, methods.state_dict, methods.load_state_dict):
+        plain = getattr(method, "__wrapped__", None)
+        if plain is not None:
+            plain.__dynamo_disable = plain
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, object], config: TrainConfig) -> None:
