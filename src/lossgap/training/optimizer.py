@@ -18,7 +18,7 @@ Scaler = torch.amp.GradScaler
 """Loss scaling for float16; switched off for the other dtypes."""
 
 
-class AdamW(torch.optim.AdamW):
+class EagerAdamW(torch.optim.AdamW):
     """torch's AdamW, whose step does not import torch's compiler (see `_spare_the_compiler`)."""
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # takes no closure
@@ -73,7 +73,7 @@ def adamw(
     _spare_the_compiler()
     fused = numerics.adamw == "fused"
     # foreach=False where not fused: torch's own choice there differs between devices.
-    return AdamW(
+    return EagerAdamW(
         groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
