@@ -9,14 +9,19 @@
 #
 # Each makes .venv first, from requirements.lock and requirements-data.lock; the second time that takes no time.
 #   PYTHON=python3.12   the Python (3.11 or newer) that .venv is made with
-#   TORCH_INDEX=URL     a package index to take torch from, such as that of torch's CPU-only builds, which are
-#                       much smaller; it counts when .venv is made (remove .venv to change it)
+#   TORCH_INDEX=URL     a package index to take torch from; it counts when .venv is made (remove .venv to change it).
+#                       Without it, a Linux machine without an NVIDIA GPU asks torch's CPU index, whose builds are much
+#                       smaller, and takes the ordinary build where that index does not answer. TORCH_INDEX= asks none.
 # Written for GNU make 3.81 and newer.
 
 ifeq ($(origin PYTHON),undefined)
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.14
 else
 PYTHONS := $(PYTHON)
+endif
+
+ifeq ($(origin TORCH_INDEX),undefined)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 endif
 
 VENV := .venv
@@ -99,6 +104,11 @@ $(DONE): requirements.lock requirements-data.lock pyproject.toml
 	  echo "installing torch from $(TORCH_INDEX)"; \
 	  grep '^torch[=<>]' requirements.lock > $(VENV)/torch.txt; \
 	  pip --no-deps --index-url "$(TORCH_INDEX)" -r $(VENV)/torch.txt; \
+	elif [ -n "$(CPU_INDEX)" ] && [ "$$(uname -s)" = Linux ] && ! nvidia-smi -L >/dev/null 2>&1; then \
+	  echo "no NVIDIA GPU here: asking $(CPU_INDEX) for torch's CPU build (about 200 MB)"; \
+	  grep '^torch[=<>]' requirements.lock > $(VENV)/torch.txt; \
+	  pip --no-deps --timeout 5 --retries 0 --index-url "$(CPU_INDEX)" -r $(VENV)/torch.txt 2>$(VENV)/torch.err || \
+	    echo "it does not answer; torch's ordinary build comes with CUDA: about 3 GB to download, 5 GB on the disk"; \
 	fi; \
 	echo "installing requirements.lock into .venv (some minutes the first time)"; \
 	pip -r requirements.lock; \

@@ -25,7 +25,7 @@ LOCK = [
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-LOCKED_EXTRAS = ("dev", "bpe", "hf", "tensorboard")
+LOCKED_EXTRAS = ("train", "dev", "bpe", "hf", "tensorboard")
 # CUDA builds of torch bring these, at the versions that they name themselves.
 WITH_TORCH = re.compile(r"nvidia-|cuda-|triton$|pytorch-triton")
 

@@ -275,5 +275,10 @@ class TrainFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompletionFlags:
+    """Flags of `lossgap completion`: none, only the shell's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoFlags:
     """Flags of `lossgap demo`: none of its own, only the settings of a training."""

@@ -99,6 +99,12 @@ class Setting:
         return type_words(self.annotation)
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where they are a list; else nothing."""
+        inner = _without_none(self.annotation)[0]
+        return typing.get_args(inner) if typing.get_origin(inner) is Literal else ()
+
+    @property
     def required(self) -> bool:
         """True if a value must be given."""
         return self.default is dataclasses.MISSING

@@ -28,8 +28,14 @@ COMMANDS = {
     "baseline": "what several runs of the accepted state gave, for the gate",
     "gate": "pass, fail or needs more runs: a change against a baseline",
     "runs": "list the runs in a folder",
+    "completion": "the shell's completion of all of these: bash, zsh, fish, tcsh",
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }
+
+TORCH_MISSING = (
+    "which is not installed: pip install 'lossgap[train]' (add --extra-index-url https://download.pytorch.org/whl/cpu "
+    "for the smaller build without CUDA)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,12 +73,18 @@ def _dispatch(argv: list[str]) -> int:
     if name not in COMMANDS:
         advice = meant(name.lower()) or did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
         raise ConfigError("unknown-command", f"{name[:60]!r} is not a lossgap command; {advice}")
-    code: int = import_module(f"lossgap.cli.{name}").main(rest)
+    try:
+        code: int = import_module(f"lossgap.cli.{name}").main(rest)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        # Reading and comparing logs needs no torch, so it is an extra.
+        raise ConfigError("torch-missing", f"lossgap {name} needs torch here, {TORCH_MISSING}") from None
     return code
 
 
 def _help() -> str:
-    lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             f"lossgap {__version__}: trains nanoGPT-class models and says why two losses differ",
