@@ -20,12 +20,12 @@ from lossgap.config import (
     NANOGPT_FIELDS,
     Difference,
     TrainConfig,
-    config_hash,
     describe,
     differences,
     fields_by_factor,
     warn_doubts,
 )
+from lossgap.config_hash import config_hash
 from lossgap.errors import ConfigError, LossgapWarning
 
 # nanoGPT's train.py; device, dtype and backend name one machine there and are auto here.
@@ -78,6 +78,7 @@ OUR_DEFAULTS: dict[str, object] = {
     "lr_schedule": "cosine",
     "decay_fraction": 0.2,
     "weight_decay_schedule": "constant",
+    "context_warmup_iters": 0,
     "seed": 1337,
     "tf32": False,
     "rng": "counter",
@@ -169,7 +170,7 @@ def test_the_factors() -> None:
     assert fields_by_factor() == {
         "capacity": ("n_layer", "n_head", "n_embd", "bias"),
         "architecture": ("rotary", "qk_norm", "relu2", "zero_proj", "tied", "logit_softcap"),
-        "context": ("block_size",),
+        "context": ("block_size", "context_warmup_iters"),
         "batch": ("gradient_accumulation_steps", "batch_size"),
         "length": ("max_iters",),
         "schedule": (

@@ -52,9 +52,9 @@ PINNED = {
 }
 TRAINING = """
     adamw always_save_checkpoint attention backend batch_size beta1 beta2 bias block_size canary checkpoint_at
-    checkpoint_seconds compile dataset decay_fraction decay_lr deterministic device dropout dropout_rng dtype
-    eval_interval eval_iters eval_mode eval_only final_eval grad_clip gradient_accumulation_steps init_from
-    learning_rate log_interval logit_softcap lr_decay_iters lr_schedule max_iters min_lr mlflow_log
+    checkpoint_seconds compile context_warmup_iters dataset decay_fraction decay_lr deterministic device dropout
+    dropout_rng dtype eval_interval eval_iters eval_mode eval_only final_eval grad_clip gradient_accumulation_steps
+    init_from learning_rate log_interval logit_softcap lr_decay_iters lr_schedule max_iters min_lr mlflow_log
     momentum_warmup_iters muon_lr muon_momentum n_embd n_head n_layer optimizer out_dir overwrite qk_norm relu2
     resume rng rotary seed tensorboard_log tf32 threads tied wandb_log wandb_project wandb_run_name warmup_iters
     weight_decay weight_decay_schedule zero_proj

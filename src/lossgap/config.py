@@ -6,13 +6,11 @@ The settings after `compile` are our own. What this file offers, in the order of
 1. `TrainConfig(...)` checks every value and every rule between values (`ConfigError`).
 2. `from_dict`, `to_dict`: JSON-safe mappings; `nanogpt_dict`: only what nanoGPT knows.
 3. `describe`, `fields_by_factor`: for the help and the documentation.
-4. `differences`, `config_hash`: what tells two configs apart.
+4. `differences`: what tells two configs apart (its hash: `config_hash.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -110,6 +108,9 @@ class TrainConfig:
     weight_decay_schedule: Literal["constant", "linear"] = setting(
         "constant", "linear takes weight_decay to 0 at lr_decay_iters", factor="regularisation"
     )
+    context_warmup_iters: int = setting(
+        0, "the context doubles from an eighth of block_size over these, at equal tokens", "iterations", "context"
+    )
     seed: int = setting(1337, "key of every random number: weights, batches, dropout")
     tf32: bool = setting(False, "allow TF32 in float32 products on CUDA", factor="numerics")
     rng: Literal["counter", "nanogpt"] = setting(
@@ -154,6 +155,7 @@ class TrainConfig:
         _check_texts(self)
         _check_heads(self)
         _check_rotary(self)
+        _check_context_warmup(self)
         _check_schedule(self)
 
     @property
@@ -233,6 +235,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
             "logit_softcap",
             "muon_lr",
             "momentum_warmup_iters",
+            "context_warmup_iters",
         ),
         lambda value: value >= 0,
         "must not be negative",
@@ -301,6 +304,13 @@ def _check_rotary(config: TrainConfig) -> None:
         )
 
 
+def _check_context_warmup(config: TrainConfig) -> None:
+    """The first context is an eighth of block_size, so block_size must be a multiple of 8."""
+    if config.context_warmup_iters and config.block_size % 8:
+        near = max(8, config.block_size // 8 * 8)
+        raise _bad(config, "context_warmup_iters", "needs a block_size that 8 divides", f"take --block_size={near}")
+
+
 def _either(name: str, values: list[int]) -> str:
     """`name 126 or 133`, or nothing without values."""
     return f"{name} {' or '.join(map(str, values))}" if values else ""
@@ -341,7 +351,7 @@ def warn_doubts(config: TrainConfig) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Description, differences, hash
+# Description, differences
 
 
 def describe() -> tuple[Setting, ...]:
@@ -372,29 +382,6 @@ def differences(control: TrainConfig, test: TrainConfig) -> list[Difference]:
 
 ARCHITECTURE = fields_by_factor()["architecture"]
 """Settings of a model that is not nanoGPT's; a checkpoint states those that are not at their default."""
-RECIPE_FIELDS = (
-    *ARCHITECTURE,
-    *("optimizer", "muon_lr", "muon_momentum", "momentum_warmup_iters"),
-    *("lr_schedule", "decay_fraction", "weight_decay_schedule"),
-)
-"""Settings of recipes other than nanoGPT's, which came after the first hashes were recorded."""
-_DRAWS = ("eval_interval", "eval_iters", "eval_mode")
-
-
-def config_hash(config: TrainConfig) -> str:
-    """SHA-256 (hex) over the canonical JSON of the settings that change the training.
-
-    Equal for configs that differ in output, logging and measurement only, and for a config of before a recipe field
-    existed and one with that field at its default. With `rng=nanogpt`, evaluation
-    draws from the generator of the training, so `eval_interval`, `eval_iters` and `eval_mode` count too.
-    """
-    names = [item.name for item in describe() if item.meaning]
-    if config.rng == "nanogpt":
-        names += _DRAWS
-    values = config.to_dict()
-    names = [name for name in names if name not in RECIPE_FIELDS or values[name] != getattr(TrainConfig, name)]
-    canonical = json.dumps({name: values[name] for name in names}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 __all__ = [
@@ -403,7 +390,6 @@ __all__ = [
     "NANOGPT_FIELDS",
     "Difference",
     "TrainConfig",
-    "config_hash",
     "describe",
     "differences",
     "fields_by_factor",

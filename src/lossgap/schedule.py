@@ -1,4 +1,4 @@
-"""Schedules that change with the iteration: learning rate (also of a run that somebody logged), decay, momentum."""
+"""Schedules by iteration: learning rate (also of a run that somebody logged), decay, momentum, context."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ def momentum(config: TrainConfig, iteration: int) -> float:
     if iteration >= config.momentum_warmup_iters:
         return config.muon_momentum
     return LEAST_MOMENTUM + (config.muon_momentum - LEAST_MOMENTUM) * iteration / config.momentum_warmup_iters
+
+
+CONTEXT_STAGES = 3
+"""A context warm-up starts at block_size / 2^3 and doubles three times."""
+
+
+def context_parts(config: TrainConfig, iteration: int) -> int:
+    """How many pieces each window of block_size tokens is cut into at update `iteration`: 8, 4, 2, and 1 at the end."""
+    if iteration >= config.context_warmup_iters:
+        return 1
+    return int(2 ** (CONTEXT_STAGES - iteration * CONTEXT_STAGES // config.context_warmup_iters))
 
 
 def nanogpt_rate(

@@ -316,11 +316,11 @@ def test_micro_batches_of_all_processes(folder: Path, processes: int) -> None:
     settings = config(**TWELVE)
     draws = CounterDraws(settings.seed, keyed_dropout=True)
 
-    def global_batches(world_size: int, places: int) -> list[np.ndarray]:
+    def global_batches(world_size: int, places: int, parts: int) -> list[np.ndarray]:
         found: list[list[torch.Tensor]] = [[], [], [], []]
         for rank in range(world_size):
             own = share(rank, world_size, 4, 3)
-            batches = Batches(corpus, draws, own, settings.block_size, places, "cpu", 7)
+            batches = Batches(corpus, draws, own, settings.block_size, places, "cpu", 7, lambda _: parts)
             for step in range(2 * own.micro_steps):
                 batch, (iteration, _) = batches.take(), divmod(step, own.micro_steps)
                 assert (batch.keys is None) == (places == 0)
@@ -329,6 +329,8 @@ def test_micro_batches_of_all_processes(folder: Path, processes: int) -> None:
                 batches.prefetch()
         return [torch.cat(parts).numpy() for parts in found]
 
-    for places in (0, n_places(2)):
-        for one, several in zip(global_batches(1, places), global_batches(processes, places), strict=True):
+    for places, parts in ((0, 1), (n_places(2), 1), (n_places(2), 4)):
+        for one, several in zip(
+            global_batches(1, places, parts), global_batches(processes, places, parts), strict=True
+        ):
             np.testing.assert_array_equal(several, one)

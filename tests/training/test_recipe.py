@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
+from lossgap.corpus import open_corpus
 from lossgap.errors import ConfigError
 from lossgap.gpt import GPTConfig, rotated, rotation_of
-from lossgap.schedule import learning_rate, momentum, weight_decay
+from lossgap.schedule import context_parts, learning_rate, momentum, weight_decay
 from lossgap.training import optimizer
+from lossgap.training.batches import Batches
 from lossgap.training.checkpoint import find
+from lossgap.training.distributed import share
+from lossgap.training.draws import CounterDraws
 from lossgap.training.muon import Muon, orthogonalised
 
 from .small import Ended, same_run
@@ -39,6 +44,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "muon": {"optimizer": "muon", "momentum_warmup_iters": 15},
     "linear": {"lr_schedule": "linear", "weight_decay_schedule": "linear"},
     "wsd": {"lr_schedule": "wsd", "decay_fraction": 0.5},
+    "context warm-up": {"context_warmup_iters": 10, "dropout": 0.2},
     "all": {**ARCHITECTURE, "optimizer": "muon", "lr_schedule": "wsd", "weight_decay_schedule": "linear"},
 }
 
@@ -214,3 +220,27 @@ def test_weight_decay_and_momentum() -> None:
     assert [weight_decay(made, i) for i in (0, 50, 100, 150)] == pytest.approx([0.2, 0.1, 0, 0])
     assert [momentum(made, i) for i in (0, 50, 100, 150)] == pytest.approx([0.85, 0.90, 0.95, 0.95])
     assert weight_decay(config(weight_decay=0.2), 50) == 0.2
+
+
+def test_a_context_warm_up_cuts_the_same_windows(here: Path) -> None:
+    Path("text.txt").write_text("to be, or not to be: that is the question.\n" * 200)
+    made = config(context_warmup_iters=9, block_size=16, batch_size=3)
+    assert [context_parts(made, i) for i in (0, 2, 3, 5, 6, 8, 9, 100)] == [8, 8, 4, 4, 2, 2, 1, 1]
+    assert context_parts(config(), 0) == 1
+    draws, whole = CounterDraws(5, keyed_dropout=True), share(0, 1, 3, 1)
+    corpus = open_corpus("text.txt")
+    for iteration, parts in ((0, 8), (4, 4), (9, 1)):
+        cut, uncut = (
+            Batches(corpus, draws, whole, 16, 2, "cpu", iteration, of).take()
+            for of in (partial(context_parts, made), lambda _: 1)
+        )
+        assert cut.x.shape == (3 * parts, 16 // parts)
+        assert torch.equal(cut.x.reshape(3, 16), uncut.x)
+        assert torch.equal(cut.y.reshape(3, 16), uncut.y)
+        assert cut.keys is not None
+        assert len(cut.keys.flatten(1).unique(dim=0)) == 3 * parts
+
+
+def test_a_context_warm_up_needs_eighths() -> None:
+    with pytest.raises(ConfigError, match="take --block_size=16"):
+        config(context_warmup_iters=5, block_size=20)

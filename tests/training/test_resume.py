@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lossgap.config import TrainConfig, config_hash
+from lossgap.config import TrainConfig
+from lossgap.config_hash import config_hash
 from lossgap.gpt import GPT, GPTConfig
 from lossgap.runs.lock import FolderLock
 

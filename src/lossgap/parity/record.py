@@ -199,7 +199,11 @@ def _check_masks(config: TrainConfig) -> None:
 
 def _check_recipe(config: TrainConfig) -> None:
     """The float64 reference and the recorded state are those of nanoGPT's architecture and AdamW."""
-    other = [name for name in (*ARCHITECTURE, "optimizer") if getattr(config, name) != getattr(TrainConfig, name)]
+    other = [
+        name
+        for name in (*ARCHITECTURE, "optimizer", "context_warmup_iters")
+        if getattr(config, name) != getattr(TrainConfig, name)
+    ]
     if other:
         raise BundleError(
             "record-other-recipe",

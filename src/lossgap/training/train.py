@@ -13,6 +13,7 @@ import dataclasses
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -31,6 +32,7 @@ from lossgap.machine.probe import environment
 from lossgap.runs.folder import prepare_out_dir
 from lossgap.runs.run import Run, read_run
 from lossgap.runs.run_record import RunRecord
+from lossgap.schedule import context_parts
 from lossgap.training import checkpoint, distributed, optimizer
 from lossgap.training.batches import Batches
 from lossgap.training.description import Parts
@@ -263,7 +265,8 @@ class _Training:
         keyed = self.config.dropout > 0 and self.config.rng == "counter" and self.config.dropout_rng == "counter"
         places = n_places(self.config.n_layer) if keyed else 0
         device, block_size = self.numerics.device, self.model.config.block_size
-        return Batches(self.corpus, self.draws, self.share, block_size, places, device, self.state.iteration)
+        parts = partial(context_parts, self.config)
+        return Batches(self.corpus, self.draws, self.share, block_size, places, device, self.state.iteration, parts)
 
     def _loop(self, record: RunRecord | None) -> Loop:
         step_model: nn.Module = self.model
