@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "schemas", "random"),
     ("strangers",),
     ("settings",),
-    ("arguments", "presets", "config", "config_file", "dropout"),
+    ("arguments", "presets", "config", "config_file", "config_hash", "dropout"),
     ("arithmetic", "duration", "options", "schedule", "shown", "suggestion"),
     ("gpt", "generation", "corpus", "machine"),
     ("runs",),
