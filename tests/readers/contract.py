@@ -148,6 +148,9 @@ class ReaderContract:
     @QUIET
     @given(data=st.data())
     def test_damaged_sample(self, data: st.DataObject) -> None:
+        self._damage(data)
+
+    def _damage(self, data: st.DataObject) -> None:
         content = bytearray(self.sample.encode() if isinstance(self.sample, str) else self.sample)
         for _ in range(data.draw(st.integers(1, 6))):
             at = data.draw(st.integers(0, len(content)))

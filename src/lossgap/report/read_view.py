@@ -19,6 +19,11 @@ from lossgap.strangers import one_line
 NOTES = 3
 """Notes of the answer; `--full` has all."""
 METRICS = 6
+_UNITS = {
+    "bits/byte": "bits per byte",
+    "bits/char": "bits per character",
+    "nats/sequence": "nats per sentence",
+}
 VALUE = 60
 """Characters of a setting's value."""
 
@@ -74,11 +79,21 @@ def _headline(run: Run) -> str:
     if last is None or best is None:
         return f"{what}."
     name = "val_loss" if last.get("val_loss") is not None else "val_bpb"
-    unit = f"nats per token{_perplexity(last[name])}" if name == "val_loss" else "bits per byte"
+    unit = _unit(run, name, last[name])
     ends = f"its val loss ends at {_value(last[name])} {unit} at iteration {_iter(last)}"
     if best[name] == last[name]:
         return f"{what}; {ends}, its lowest."
     return f"{what}; {ends} and was lowest at iteration {_iter(best)}: {_value(best[name])}."
+
+
+def _unit(run: Run, name: str, value: object) -> str:
+    """The unit of the val loss, in words; what no record says is said to be unknown."""
+    if name == "val_bpb":
+        return "bits per byte"
+    means = run.series.get(f"evals.{name}")
+    if run.format == "lossgap" or (means is not None and means.unit == "nats/token"):
+        return f"nats per token{_perplexity(value)}"
+    return _UNITS.get(means.unit if means else "unknown", "(unit unknown)")
 
 
 def _perplexity(loss: object) -> str:

@@ -96,6 +96,10 @@ Kind = Literal["micro-batch", "batch", "eval-mean", "moving-average", "interval-
 of an evaluation; an exponential moving average; the mean since the last value; the mean over the run."""
 
 
+Unit = Literal["nats/token", "bits/byte", "bits/char", "nats/sequence", "unknown"]
+"""The unit of a loss. `nats/sequence` is a sum over the tokens of a sentence; a perplexity is no unit but exp(loss)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Series:
     """The meaning of the values of one column, so that two logs are compared in like terms."""
@@ -104,7 +108,7 @@ class Series:
     split: Literal["train", "val", "unknown"] = "unknown"
     mode: Literal["train", "eval", "unknown"] = "unknown"
     """Train mode means with dropout."""
-    unit: Literal["nats/token", "bits/byte", "unknown"] = "unknown"
+    unit: Unit = "unknown"
     digits: int | None = None
     """Decimals as printed, so that the rounding error is 0.5 x 10^-digits; None for full precision or unknown."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from lossgap.runs.readers.base import Number, Series, SourceError, decimals
 from lossgap.runs.readers.metric_names import ASKED, EVAL_ROLES, Meaning, Role, Split, clean_name, meaning
-from lossgap.runs.run import Kind
+from lossgap.runs.run import Kind, Unit
 from lossgap.settings import did_you_mean
 from lossgap.strangers import one_line
 
@@ -32,7 +32,9 @@ class Traits:
     """The facts that a format gives about its values where their names do not."""
 
     loss: Kind = "unknown"
-    unit: Literal["nats/token", "unknown"] = "unknown"
+    unit: Unit = "unknown"
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    """Units of their own, by name."""
     roles: Mapping[str, Role] = field(default_factory=dict)
     """Names with a meaning of their own in this format."""
     scales: Mapping[str, float] = field(default_factory=dict)
@@ -42,6 +44,8 @@ class Traits:
     """Where a train_loss must stand with a val_loss, and never without, to have been measured with it."""
     counts: str = ""
     """The unit that an iteration counts, where the format knows it: `epochs`."""
+    per_epoch: int | None = None
+    """Iterations of an epoch, where the format knows them."""
 
 
 class Column:
@@ -247,10 +251,14 @@ class Planner:
         if not back or any(epoch != int(epoch) for epoch in found):
             return
         plan.first_epoch = int(min(found))
+        stated = self.traits.per_epoch
         plan.stride = int(max(counted)) + (1 if min(counted) == 0 else 0)
+        why = "being the highest seen (guessed)"
+        if stated is not None and stated + 1 >= plan.stride:
+            plan.stride, why = stated, "as printed"
         plan.notes.append(
             f"{clean_name(steps.name)} begins again in every epoch: iter is epoch x {plan.stride:,} + "
-            f"{clean_name(steps.name)}, {plan.stride:,} being the highest seen (guessed)"
+            f"{clean_name(steps.name)}, {plan.stride:,} {why}"
         )
 
     def _explain(self, plan: Plan) -> None:
@@ -279,9 +287,10 @@ class Planner:
         mode: Literal["train", "eval", "unknown"] = "unknown"
         if role == "loss" or split == "val":
             mode = "train" if role == "loss" else "eval"
-        unit: Literal["nats/token", "bits/byte", "unknown"] = "bits/byte" if said.bits else "unknown"
-        if said.loss:
-            unit = self.traits.unit
+        unit: Unit = "bits/byte" if said.bits else "unknown"
+        if said.loss or column.name in self.traits.roles:
+            unit = unit if said.bits else self.traits.unit
+        unit = self.traits.units.get(column.name, unit)
         return Series(kind=kind, split=split, mode=mode, unit=unit, digits=column.digits)
 
 

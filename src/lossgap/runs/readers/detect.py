@@ -6,11 +6,13 @@ from importlib import import_module
 from typing import cast
 
 from lossgap.runs.readers.base import NO, Reader, Source, SourceError
+from lossgap.runs.readers.formats import any_text
 from lossgap.settings import did_you_mean
 from lossgap.strangers import one_line, shown
 
 FORMATS: dict[str, str] = {
-    # name: module in lossgap.runs.readers.formats, whose READER it is. At equal scores the earlier one reads.
+    # name: module in lossgap.runs.readers.formats, whose READER it is (or, after a colon, which of its READERS).
+    # At equal scores the earlier one reads.
     "lossgap": "lossgap_folder",
     "figures": "figures",
     "nanogpt": "nanogpt",
@@ -23,6 +25,19 @@ FORMATS: dict[str, str] = {
     "huggingface": "huggingface",
     "llms-from-scratch": "llms_from_scratch",
     "word-language-model": "word_language_model",
+    "megatron": "named_lines:megatron",
+    "nemo": "named_lines:nemo",
+    "fairseq": "named_lines:fairseq",
+    "marian": "named_lines:marian",
+    "mlx": "named_lines:mlx",
+    "keras-fit": "named_lines:keras-fit",
+    "opennmt": "named_lines:opennmt",
+    "maxtext": "named_lines:maxtext",
+    "levanter": "named_lines:levanter",
+    "torchtune": "named_lines:torchtune",
+    "deepspeed": "named_lines:deepspeed",
+    "minimind": "named_lines:minimind",
+    "ignite": "named_lines:ignite",
     "lightning": "lightning",
     "keras": "keras",
     "tensorboard": "tensorboard",
@@ -30,6 +45,7 @@ FORMATS: dict[str, str] = {
     "mlflow": "mlflow_store",
     "jsonl": "jsonl",
     "csv": "csv_table",
+    "inferred": "any_text",
 }
 
 
@@ -38,14 +54,16 @@ def reader(name: str, flag: str = "--format") -> Reader:
     if name not in FORMATS:
         advice = did_you_mean(name, FORMATS) or f"the formats are {', '.join(FORMATS)}"
         raise SourceError("unknown-format", f"{flag}={one_line(name)}: there is no such format; {advice}")
-    return cast("Reader", import_module(f"lossgap.runs.readers.formats.{FORMATS[name]}").READER)
+    module, _, key = FORMATS[name].partition(":")
+    found = import_module(f"lossgap.runs.readers.formats.{module}")
+    return cast("Reader", found.READERS[key] if key else found.READER)
 
 
 def detect(source: Source) -> Reader:
     """The reader that is surest of the source. Raises SourceError `source-unreadable`, `format-not-recognised`."""
     head = source.head()
     best, chosen = NO, None
-    for name in FORMATS:
+    for name in () if any_text.is_pointer(head) else FORMATS:
         candidate = reader(name)
         score = candidate.score(head)
         if score > best:
@@ -53,7 +71,7 @@ def detect(source: Source) -> Reader:
     if chosen is None:
         raise SourceError(
             "format-not-recognised",
-            f"{shown(source.name)}: no known log format; name one with --format ({', '.join(FORMATS)}), "
-            "or write what you know into a figures file (docs/formats.md)",
+            f"{shown(source.name)}: {one_line(any_text.refusal(head), 300)}; name a format with --format "
+            "(docs/formats.md lists them), or write what you know into a figures file",
         )
     return chosen

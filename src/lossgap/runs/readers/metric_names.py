@@ -44,34 +44,42 @@ _SYNONYMS = {
     "iters": "iter", "iteration": "iter", "iterations": "iter", "it": "iter", "steps": "step", "updates": "update",
     "epochs": "epoch", "tok": "token", "tokens": "token", "toks": "token",
     "trainloss": "train loss", "valloss": "val loss", "gradnorm": "grad norm", "gnorm": "grad norm",
+    "average": "avg", "ave": "avg", "lrate": "lr", "val_loss": "val loss", "testloss": "test loss",
+    "损失": "loss", "平均损失": "avg loss", "训练损失": "train loss", "验证损失": "val loss", "訓練損失": "train loss",
+    "検証損失": "val loss", "训练": "train", "验证": "val", "测试": "test", "轮次": "epoch",
+    "学习率": "lr", "步数": "step",
+    "época": "epoch", "époque": "epoch", "epoche": "epoch", "perte": "loss", "pérdida": "loss",
 }  # fmt: skip
 
 
-def _set(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text that lists them."""
     return frozenset(text.split())
 
 
-_ENTROPY = _set("ce nll xent crossentropy entropy")
-_SMOOTH = _set("ema smooth smoothed moving running debiased")
+_ENTROPY = word_set("ce nll xent crossentropy entropy")
+_SMOOTH = word_set("ema smooth smoothed moving running debiased")
 _LOSS_WORDS = (
-    _set("loss train val metric metrics global avg mean lm language model modeling cross per token nats")
-    | _set("step batch micro minibatch epoch")
+    word_set("loss train val metric metrics global avg mean lm language model modeling cross per token nats")
+    | word_set("step batch micro minibatch epoch")
     | _ENTROPY
     | _SMOOTH
 )
 _LR = re.compile(r"lr\d*")
-_LR_WORDS = _set("train learning rate group param optim opt optimizer current last x schedule scheduler") | _set(
-    "adam adamw w sgd muon"
+_LR_WORDS = word_set(
+    "train learning rate group param optim opt optimizer current last x schedule scheduler"
+) | word_set("adam adamw w sgd muon")
+_GRAD_WORDS = word_set("grad norm train total global optim optimizer l2 pre clip before all")
+_TOKEN_WORDS = word_set("token total seen num n input consumed train processed trained global so far")
+_STEP_WORDS = word_set("train global current num number optimizer opt step iter update")
+_EPOCH_WORDS = word_set("epoch train current ep")
+_MFU_WORDS = word_set("mfu train percent pct perf model throughput avg")
+_SECONDS = word_set(
+    "runtime elapsed elapsed_time elapsed_s elapsed_sec elapsed_seconds time_elapsed seconds secs"
+) | word_set("train_time total_time train_seconds wall_time walltime relative_time time_s")
+_MS = word_set(
+    "ms dt_ms iter_ms step_ms time_ms iter_time_ms step_time_ms ms_per_iter ms_per_step duration_ms train_dt_ms"
 )
-_GRAD_WORDS = _set("grad norm train total global optim optimizer l2 pre clip before all")
-_TOKEN_WORDS = _set("token total seen num n input consumed train processed trained global so far")
-_STEP_WORDS = _set("train global current num number optimizer opt step iter update")
-_EPOCH_WORDS = _set("epoch train current ep")
-_MFU_WORDS = _set("mfu train percent pct perf model throughput avg")
-_SECONDS = _set("runtime elapsed elapsed_time elapsed_s elapsed_sec elapsed_seconds time_elapsed seconds secs") | _set(
-    "train_time total_time train_seconds wall_time walltime relative_time time_s"
-)
-_MS = _set("ms dt_ms iter_ms step_ms time_ms iter_time_ms step_time_ms ms_per_iter ms_per_step duration_ms train_dt_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +104,11 @@ def clean_name(name: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
-def words(name: str) -> list[str]:
+@lru_cache(maxsize=32768)
+def words(name: str) -> tuple[str, ...]:
     """The words of a name, lower case, synonyms as one word."""
     parts = _WORD.findall(_CAMEL.sub(" ", name[:MAX_NAME]))
-    return [word for part in parts for word in _SYNONYMS.get(part.lower(), part.lower()).split()]
+    return tuple(word for part in parts for word in _SYNONYMS.get(part.lower(), part.lower()).split())
 
 
 @lru_cache(maxsize=8192)
@@ -121,7 +130,7 @@ def meaning(name: str) -> Meaning:
     return _measure(name, found, have, split)
 
 
-def _counter(name: str, found: list[str], have: set[str]) -> Meaning | None:
+def _counter(name: str, found: tuple[str, ...], have: set[str]) -> Meaning | None:
     """A count of iterations or epochs."""
     steps = have & {"step", "iter", "update"}
     if len(steps) == 1 and have <= _STEP_WORDS:
@@ -132,7 +141,7 @@ def _counter(name: str, found: list[str], have: set[str]) -> Meaning | None:
     return None
 
 
-def _loss(found: list[str], have: set[str], split: Split) -> Meaning:
+def _loss(found: tuple[str, ...], have: set[str], split: Split) -> Meaning:
     if "test" in have:
         return Meaning()  # neither the training's nor the one it is steered by
     known = have <= _LOSS_WORDS
@@ -156,7 +165,7 @@ def _loss(found: list[str], have: set[str], split: Split) -> Meaning:
     return Meaning(role=role if known else "other", kind=kind, split=split, rank=rank, loss=True)
 
 
-def _measure(name: str, found: list[str], have: set[str], split: Split) -> Meaning:
+def _measure(name: str, found: tuple[str, ...], have: set[str], split: Split) -> Meaning:
     """Everything else that has a column."""
     rates = [word for word in found if _LR.fullmatch(word)]
     if rates or {"learning", "rate"} <= have:

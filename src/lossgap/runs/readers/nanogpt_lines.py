@@ -18,7 +18,8 @@ BITS = r"\s+(?:BPC|bpc|BPB|bpb)\b"
 """Forks print their losses in bits per character or byte."""
 ITER = re.compile(
     rf"(?<![A-Za-z])iter\s*(?P<iter>\d+)\s*:\s*loss\s+(?P<loss>{NUMBER})(?P<bits>{BITS})?"
-    rf"(?:,\s*lr\s+(?P<lr>{NUMBER}))?(?P<rest>(?:,\s*time\s+(?P<ms>{NUMBER})\s*ms)?(?:,\s*mfu\s+(?P<mfu>{NUMBER})\s*%)?)"
+    rf"(?:,\s*lr\s+(?P<lr>{NUMBER}))?(?P<rest>(?:,\s*time\s+(?P<ms>{NUMBER})\s*ms)?(?:,\s*mfu\s+(?P<mfu>{NUMBER})\s*%)?"
+    rf"(?:,\s*lr\s+(?P<rate>{NUMBER}))?)"
 )
 STEP = re.compile(
     rf"(?<![A-Za-z])step\s+(?P<iter>\d+)\s*:\s*train loss\s+(?P<train>{NUMBER})(?:{BITS})?,"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lossgap.errors import LossgapError
-from lossgap.runs.readers import decoding
+from lossgap.runs.readers import decoding, markup
 from lossgap.runs.run_json import open_data
 from lossgap.strangers import shown
 
@@ -99,11 +99,15 @@ class Source:
             except OSError as error:
                 raise self._unreadable(error) from None
         codec = decoding.encoding(data)
+        text = self._unwrapped()
+        if text is not None:
+            later = [text[-LATER_BYTES:].encode("utf-8", "replace")] if len(text) > HEAD_BYTES else []
+            codec = "utf-8"
         return Head(
             name=self.name,
             suffix=suffix,
             data=data,
-            text=decoding.clean(decoding.decode(data, codec)),
+            text=decoding.clean(decoding.decode(data, codec) if text is None else text[:HEAD_BYTES]),
             later=tuple(line for block in later for line in decoding.clean(decoding.decode(block, codec)).split("\n")),
         )
 
@@ -117,11 +121,25 @@ class Source:
 
     def blocks(self) -> Iterator[decoding.TextBlock]:
         """The file as UTF-8 in blocks of whole lines, without ANSI codes. Raises SourceError `source-unreadable`."""
-        with self.open() as stream:
+        text = self._unwrapped()
+        with self.open() if text is None else io.BytesIO(text.encode("utf-8", "replace")) as stream:
             try:
                 yield from decoding.blocks(stream)
             except OSError as error:
                 raise self._unreadable(error) from None
+
+    def _unwrapped(self) -> str | None:
+        """The text that a notebook printed, or the words of a page; None for any other source."""
+        with self.open() as stream:
+            try:
+                start = stream.read(LATER_BYTES)
+            except OSError as error:
+                raise self._unreadable(error) from None
+        begins = decoding.decode(start, decoding.encoding(start))
+        if not (markup.is_notebook(begins) or markup.is_html(begins)):
+            return None
+        text = self.text()
+        return markup.notebook_text(text) if markup.is_notebook(begins) else markup.html_text(text)
 
     def text(self, limit: int = MAX_TEXT_BYTES) -> str:
         """The whole text. Raises SourceError `source-unreadable`, `source-too-large`."""

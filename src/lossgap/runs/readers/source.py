@@ -33,6 +33,8 @@ from lossgap.strangers import one_line, shown
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt")
 STDIN_LIMIT = 4 << 30
+GENERIC = ("jsonl", "csv")
+"""Readers of any text of their form: what they find no number in is no log."""
 Given = str | Path | Mapping[str, object]
 
 
@@ -155,12 +157,24 @@ def _read(source: Source, format: str | None) -> list[Run]:
     if format and source.is_folder and not reader.score(source.head()):
         raise SourceError("not-this-format", f"{shown(source.name)} is a folder without what --format={format} reads")
     runs = reader.read(source)
+    if not format and reader.name in GENERIC and not any(_holds(run) for run in runs):
+        raise SourceError(
+            "format-not-recognised",
+            f"{shown(source.name)}: it looks like {reader.title}, but nothing in it is a number of a training; name "
+            "what to read with --format and --columns",
+        )
     if not runs:
         raise SourceError(
             "no-rows",
             f"{shown(source.name)}: read as {reader.title}, it holds no row and no setting; name another --format",
         )
     return runs
+
+
+def _holds(run: Run) -> bool:
+    """True if there is a loss, or more than one row of anything."""
+    losses = run.iters["loss"].count() + run.evals.height
+    return bool(losses or run.iters.height > 1 or run.others["iter"].n_unique() > 1 or run.config)
 
 
 def _settings_run(path: str | Path, format: str, config: Mapping[str, object], sources: Mapping[str, str]) -> Run:

@@ -104,6 +104,12 @@ def numeric_rows(head: Head, table: Table) -> int:
     return count
 
 
+def _mostly(head: Head, table: Table) -> bool:
+    """True if most lines are rows of numbers of the table."""
+    lines = [line for line in head.lines[:40] if line.strip()]
+    return numeric_rows(head, table) * 2 >= len(lines) - 1
+
+
 def _plain(cell: str, table: Table) -> str:
     return cell.replace(",", ".") if table.delimiter != "," and _DECIMAL_COMMA.fullmatch(cell) else cell
 
@@ -162,8 +168,8 @@ class CsvReader:
         roles = {meaning(name).role for name in table.names} - {"other"}
         if head.suffix in (".csv", ".tsv"):
             return LIKELY - 0.1 if roles else WEAK + 0.1
-        if table.delimiter == " " and not roles:
-            return NO  # any text of equally many words
+        if not roles and (table.delimiter == " " or not _mostly(head, table)):
+            return NO  # any text of equally many words, or with a table in it
         return WEAK + 0.1 if len(roles) >= 2 else WEAK / 2
 
     def read(self, source: Source) -> list[Run]:

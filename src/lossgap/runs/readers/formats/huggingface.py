@@ -66,6 +66,10 @@ class HuggingFaceReader:
             return SURE
         if start == "{" and head.name.endswith(STATE):
             return LIKELY
+        if start == "{" and _is_summary(parse(head.text)):
+            return SURE
+        if start == "{" and all(isinstance(parse(line), dict) for line in head.lines[:3] if line.strip()):
+            return NO  # JSON lines, which have a reader of their own
         for line in head.sample:
             for found in _dicts(line):
                 if "epoch" in found and (_KEYS & set(found) or any(name.startswith("eval_") for name in found)):
@@ -102,6 +106,9 @@ def _read_state(source: Source) -> list[Run] | None:
     if document is None and '"log_history"' in text:
         document = {"log_history": [entry for entry in map(parse, _ENTRY.findall(text)) if _is_entry(entry)]}
         rows.facts.note("the document is damaged or torn: its whole entries are read one by one")
+    if _is_summary(document):
+        assert isinstance(document, dict)
+        return _read_summary(rows, document)
     if not isinstance(document, dict) or not isinstance(document.get("log_history"), list):
         return None
     settings = {name: document[name] for name in _STATE_SETTINGS if document.get(name) is not None}
@@ -156,6 +163,26 @@ def _finished(rows: NamedRows, document: Mapping[str, object]) -> list[Run]:
             for run in runs
         ]
     return runs
+
+
+def _is_summary(document: object) -> bool:
+    """True for `all_results.json`, `train_results.json` and `eval_results.json`: one flat object of last values."""
+    return isinstance(document, dict) and "epoch" in document and bool({"train_loss", "eval_loss"} & document.keys())
+
+
+def _read_summary(rows: NamedRows, document: Mapping[str, object]) -> list[Run]:
+    """The last values of a run, which has no row of an iteration there."""
+    step = document.get("step", document.get("global_step"))
+    values: dict[str, Number] = {
+        str(name): value for name, value in document.items() if isinstance(value, Printed) and name not in ("step",)
+    }
+    epoch = number(_printed(document.get("epoch")))
+    values["step"] = _printed(step) if step is not None else str(round(epoch or 0))
+    if step is None:
+        rows.facts.note("no step is stated: iter is the number of epochs, rounded")
+    rows.facts.note("a summary of last values: train_loss is the mean over the whole run, no loss of its end")
+    rows.add(None, values)
+    return rows.runs()
 
 
 def _printed(value: object) -> Number:

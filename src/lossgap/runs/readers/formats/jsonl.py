@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,7 +22,13 @@ from lossgap.runs.readers.setting_names import KNOWN, leaves
 SPLIT_KEYS: Final = frozenset({"split", "mode", "phase", "stage", "set", "subset", "type", "kind", "event", "prefix"})
 NAME_KEYS: Final = ("metric", "name", "tag", "key")
 CONFIG_KEYS: Final = ("config", "args", "hparams", "hyperparameters", "hyper_parameters", "settings", "cfg", "params")
+_PART: Final = re.compile(r"(?:global_|current_)?(?:step|iter|iteration)s?/(?:max|total)_\w{1,20}")
 _WRAPPERS: Final = {"metrics", "data", "logs", "log", "stats", "values", "scalars", "payload"}
+
+
+_NAMED: Final = re.compile(r'"([^"\\]{1,80})"\s{0,20}:')
+_HISTORY: Final = re.compile(r'"[^"\\]{0,60}loss[^"\\]{0,60}"\s{0,20}:\s{0,20}\[')
+"""A list of losses: a history as columns."""
 
 
 class Printed(str):
@@ -66,6 +73,8 @@ def numbers(row: dict[str, object]) -> dict[str, Number]:
     """The metrics of a row: numbers, and texts that are numbers where the name says what they are."""
     found: dict[str, Number] = {}
     for name, value in flat(row):
+        if isinstance(value, str) and _PART.fullmatch(name) and "/" in value:  # `"global_step/max_steps": "10/294"`
+            name, value = name.partition("/")[0], value.partition("/")[0].strip()
         if isinstance(value, Printed) or (
             isinstance(value, str) and meaning(name).role != "other" and number(value) is not None
         ):
@@ -119,6 +128,23 @@ def settings(row: dict[str, object], *, first: bool) -> dict[str, object] | None
     return None
 
 
+def document_rows(document: object) -> list[dict[str, object]] | None:
+    """The rows of a document that is one: an array of objects, or columns as lists; None for anything else."""
+    if isinstance(document, dict):
+        for key in ("history", "log_history", "logs", "data", "metrics", "rows"):
+            inner = document.get(key)
+            if isinstance(inner, dict | list) and (found := document_rows(inner)):
+                return found
+        columns = {name: value for name, value in document.items() if isinstance(value, list) and value}
+        most = max((len(value) for value in columns.values()), default=0)
+        if most < 2 or not any(isinstance(item, Printed) for value in columns.values() for item in value[:3]):
+            return None
+        return [{name: value[at] for name, value in columns.items() if at < len(value)} for at in range(most)]
+    if isinstance(document, list) and document and all(isinstance(item, dict) for item in document):
+        return document
+    return None
+
+
 class JsonlReader:
     """JSON lines of any trainer."""
 
@@ -129,6 +155,9 @@ class JsonlReader:
         """WEAK for lines of which most are JSON objects, more where they hold a step and a loss."""
         if head.folder:
             return NO
+        start = head.text.lstrip()[:1]
+        if start == "[" or (start == "{" and _HISTORY.search(head.text[:4000])):
+            return self._whole(head)
         lines = [line for line in head.lines[:200] if line.strip()][:40]
         rows = [row for row in (parse(line) for line in lines) if isinstance(row, dict)]
         if not rows or len(rows) * 2 < len(lines):
@@ -138,9 +167,22 @@ class JsonlReader:
         )
         return WEAK + 0.25 if roles & {"iter", "epoch"} and roles & {"loss", "val_loss"} else WEAK
 
+    def _whole(self, head: Head) -> float:
+        """For one document: an array of rows, or an object of columns."""
+        names = set(_NAMED.findall(head.text[:8000]))
+        return WEAK + 0.25 if {"loss", "val_loss", "val_bpb"} & {meaning(name).role for name in names} else NO
+
     def read(self, source: Source) -> list[Run]:
         """The runs of the file. Raises SourceError."""
         rows = NamedRows(source, self.name, Traits())
+        if source.head().text.lstrip()[:1] in ("[", "{"):
+            document = parse(source.text())
+            whole = document_rows(document)
+            if whole is not None:
+                rows.facts.note("one document: line numbers are those of its rows")
+                for line, row in enumerate(whole, 1):
+                    self._row(rows, line, row)
+                return rows.runs()
         for line, text in source.lines():
             if text.strip():
                 self._line(rows, line, text)
@@ -154,6 +196,9 @@ class JsonlReader:
             else:
                 rows.facts.not_understood(line)
             return
+        self._row(rows, line, row)
+
+    def _row(self, rows: NamedRows, line: int, row: dict[str, object]) -> None:
         said = settings(row, first=not rows.lines)
         if said is not None:
             rows.heading(line, said, f"line {line}")

@@ -78,6 +78,8 @@ class Parser:
         """Rows in memory above which they are thinned."""
         self.timed = False
         self.traceback = False
+        self.rates: dict[int, float] = {}
+        """Learning rates that a fork prints in its rows, by line."""
 
     def block(self, block: TextBlock) -> None:
         """Take the rows in bulk and the other lines in between."""
@@ -260,6 +262,9 @@ class Parser:
         if not self._enter(at, line):
             return
         self._bits(line, said)
+        rate = number(said.get("lr") or said.get("rate"))
+        if rate is not None and len(self.rates) < self.limit:
+            self.rates[line] = rate
         mfu = number(said.get("mfu"))
         columns = {
             "iter": np.array([at], np.int64),
@@ -316,6 +321,9 @@ class Parser:
         if starts:
             frame, replaced = join_legs(frame, starts)
             builder.count_replaced("iters", replaced)
+        if self.rates:
+            rates = [self.rates.get(line) for line in frame["line"].to_list()]
+            frame = frame.with_columns(pl.Series("lr", rates, dtype=pl.Float64))
         thinned = None
         if self.size > 1:
             thinned = Thinned(rows=rows, kept=frame.height, block=self.size)
