@@ -43,6 +43,9 @@ PINNED = {
     "baseline": """
         margin out
     """,
+    "forecast": """
+        config format fresh full html iters json lr_decay_iters png set target until
+    """,
     "gate": """
         baseline json margin md strict
     """,

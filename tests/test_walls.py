@@ -29,7 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("runs.readers",),
     ("comparison",),
-    ("references",),
+    ("references", "forecasting"),
     ("gating",),
     ("evaluation", "sampling"),
     ("parity",),

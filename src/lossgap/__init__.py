@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         canary,
         compare,
         explain,
+        forecast,
         gate,
         list_runs,
         prepare_explanation,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lossgap.config import TrainConfig
     from lossgap.corpus import open_corpus
     from lossgap.errors import LossgapError, LossgapWarning
+    from lossgap.forecasting.forecast import Forecast
     from lossgap.gating.accepted import Baseline
     from lossgap.gating.judge import GateResult
     from lossgap.kernels.check import Canary
@@ -43,6 +45,7 @@ __all__ = [
     "Canary",
     "Comparison",
     "Explanation",
+    "Forecast",
     "GateResult",
     "Listing",
     "LossgapError",
@@ -59,6 +62,7 @@ __all__ = [
     "canary",
     "compare",
     "explain",
+    "forecast",
     "gate",
     "list_runs",
     "load_run",
@@ -77,6 +81,7 @@ _HOMES = {
     "Canary": "lossgap.kernels.check",
     "Comparison": "lossgap.comparison.comparison",
     "Explanation": "lossgap.attribution.explanation",
+    "Forecast": "lossgap.forecasting.forecast",
     "GateResult": "lossgap.gating.judge",
     "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
@@ -93,6 +98,7 @@ _HOMES = {
     "canary": "lossgap.api",
     "compare": "lossgap.api",
     "explain": "lossgap.api",
+    "forecast": "lossgap.api",
     "gate": "lossgap.api",
     "list_runs": "lossgap.api",
     "load_run": "lossgap.runs.readers.source",

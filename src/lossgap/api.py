@@ -18,6 +18,7 @@ from lossgap.config_file import resolve_arguments
 from lossgap.options import (
     CompareOptions,
     ExplainOptions,
+    ForecastOptions,
     RecordOptions,
     ReplayOptions,
     SampleOptions,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lossgap.comparison.compare import Measure, Side
     from lossgap.comparison.comparison import Comparison
     from lossgap.comparison.rules import Rule
+    from lossgap.forecasting.forecast import Forecast
     from lossgap.gating.accepted import Baseline
     from lossgap.gating.judge import GateResult
     from lossgap.gpt import GPTConfig
@@ -305,6 +307,26 @@ def _with(given: Given, settings: Mapping[str, object]) -> Given:
     """Return what was given, with `settings` on top of it."""
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     return Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
+
+
+@takes(ForecastOptions)
+def forecast(*runs: Run | str | Path, **options: object) -> Forecast:
+    """The train and val loss of a run at a later iteration, with a back-tested 90% interval; as `lossgap forecast`.
+
+    Several runs are seeds of one recipe, whose mean is forecast. `forecast(...).val.loss` is None where nothing can be
+    said, and `.val.why` has the reason. Raises LossgapError for what the caller can mend.
+    """
+    from lossgap.forecasting.forecast import forecast as forecast_runs
+
+    wanted = asked(ForecastOptions, options, "forecast")
+    return forecast_runs(
+        _runs(runs),
+        iters=wanted.iters,
+        horizon=wanted.lr_decay_iters,
+        fresh=wanted.fresh,
+        target=wanted.target,
+        until=wanted.until,
+    )
 
 
 def baseline(*runs: Run | str | Path, margin: float | None = None, out: str | Path | None = None) -> Baseline:

@@ -234,6 +234,28 @@ class ReadFlags(AnswerFlags, ReadOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForecastOptions:
+    """The options of `forecast`, beside the runs."""
+
+    iters: int | None = setting(None, "the iteration to forecast; else the run's max_iters", "iterations", value="N")
+    lr_decay_iters: int | None = setting(
+        None, "another horizon of the decay, from the last iteration on as a resume has it", "iterations", value="N"
+    )
+    fresh: bool = setting(False, "the horizon is that of a new run, in place of a resume")
+    target: float | None = setting(None, "also say when this loss is reached", "nats per token", value="X")
+    until: int | None = setting(None, "forecast as if the run had ended here", "iterations", value="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastFlags(PageFlags, ForecastOptions):
+    """Flags of `lossgap forecast`."""
+
+    config: str | None = setting(None, "settings that the log does not say, from a config file or preset", value="FILE")
+    set: tuple[str, ...] = setting((), "settings, given here", value="NAME=VALUE,...")
+    format: str | None = setting(None, "read it as this format, if it is not recognised", value="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaselineFlags:
     """Flags of `lossgap baseline`."""
 

@@ -27,6 +27,7 @@ MODULES = {
     "Canary": "lossgap.report.canary_view",
     "Comparison": "lossgap.report.comparison_view",
     "Explanation": "lossgap.report.explanation_view",
+    "Forecast": "lossgap.report.forecast_view",
     "GateResult": "lossgap.report.gate_view",
     "Listing": "lossgap.report.runs_view",
     "Price": "lossgap.report.price_view",
