@@ -20,7 +20,8 @@ PINNED = {
         columns config device format full json max_iter_rows set
     """,
     "compare": """
-        columns config device format full html json margin max_gap png reevaluate set spread
+        columns config device format full html json margin max_gap png reevaluate reference set
+        spread
     """,
     "explain": """
         address arm_device budget columns config coordinates device dry_run executor factor format full html

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         forecast,
         gate,
         list_runs,
+        on_track,
         prepare_explanation,
         prepare_samples,
         record,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
+    from lossgap.references.placement import Placement
     from lossgap.runs.listing import Listing
     from lossgap.runs.readers.source import load_run, load_runs
     from lossgap.runs.run import Run
@@ -50,6 +52,7 @@ __all__ = [
     "Listing",
     "LossgapError",
     "LossgapWarning",
+    "Placement",
     "Prepared",
     "Price",
     "Recorded",
@@ -67,6 +70,7 @@ __all__ = [
     "list_runs",
     "load_run",
     "load_runs",
+    "on_track",
     "open_corpus",
     "prepare_explanation",
     "prepare_samples",
@@ -86,6 +90,7 @@ _HOMES = {
     "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
     "LossgapWarning": "lossgap.errors",
+    "Placement": "lossgap.references.placement",
     "Prepared": "lossgap.attribution.explain",
     "Price": "lossgap.attribution.price",
     "Recorded": "lossgap.parity.record",
@@ -103,6 +108,7 @@ _HOMES = {
     "list_runs": "lossgap.api",
     "load_run": "lossgap.runs.readers.source",
     "load_runs": "lossgap.runs.readers.source",
+    "on_track": "lossgap.api",
     "open_corpus": "lossgap.corpus",
     "prepare_explanation": "lossgap.api",
     "prepare_samples": "lossgap.api",

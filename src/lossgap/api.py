@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lossgap.kernels.check import Canary
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
+    from lossgap.references.placement import Placement
     from lossgap.runs.listing import Listing
     from lossgap.sampling import Samples, Sampling
     from lossgap.training.numerics import Numerics
@@ -307,6 +308,16 @@ def _with(given: Given, settings: Mapping[str, object]) -> Given:
     """Return what was given, with `settings` on top of it."""
     sources = {**given.sources, **{name: f"--{name}={value}" for name, value in settings.items()}}
     return Given({**given.values, **settings}, sources, given.positionals, echo=given.echo)
+
+
+def on_track(run: Run | str | Path) -> Placement:
+    """Where a run lies in the band that its recipe gave over seeds; as `lossgap compare RUN --reference`.
+
+    `on_track(...).word` is on track, above, below or unknown. Raises LossgapError for a run that cannot be read.
+    """
+    from lossgap.references.placement import place_run
+
+    return place_run(run if isinstance(run, Run) else load_run(run))
 
 
 @takes(ForecastOptions)

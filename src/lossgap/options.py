@@ -84,6 +84,8 @@ class CompareOptions:
 class CompareFlags(PageFlags, RunFlags, CompareOptions):
     """Flags of `lossgap compare`."""
 
+    reference: bool = setting(False, "hold one run against the reference curves of its recipe, in place of a test")
+
 
 WHERE = "Where it runs"
 RUNNER = "Somebody else's trainer"

@@ -9,6 +9,7 @@ from lossgap.arguments import build, parse_arguments
 from lossgap.cli.help import help_text
 from lossgap.cli.results import check_places, command_line, say, show_results
 from lossgap.cli.runs_named import load_named, load_sides
+from lossgap.errors import ConfigError
 from lossgap.options import CompareFlags, CompareOptions
 from lossgap.settings import settings_of
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
     from lossgap.comparison import Comparison
     from lossgap.comparison.compare import Side
 
-USAGE = "compare CONTROL TEST [TEST2 ...] [--key=value ...]"
+USAGE = "compare CONTROL TEST [TEST2 ...] [--key=value ...] | compare RUN --reference"
 ABOUT = """Reads two runs, aligns them, says how big the gap (test minus control) is against the noise, what differs, \
 and which causes the evidence supports. More tests are each compared with the control. A run is a run folder, a \
 checkpoint, a log (PATH#2 for its second run), a figures file, a config file, a preset, or - for the standard input.
 
 Several runs on each side: lossgap compare A1 A2 A3 : B1 B2, or A/*.log --against B/*.log. The spread over seeds is \
-then measured. A folder of runs stands for all the runs in it."""
+then measured. A folder of runs stands for all the runs in it. With --reference one run is held against the curves \
+that its recipe gave over seeds: on track, above, or below."""
 EXAMPLES = (
     "compare out-shakespeare-char-cpu another.log",
     "compare cpu.log gpu.log --html=page.html --png=chart.png",
@@ -40,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     flags = build(CompareFlags, given)
     check_places(flags)
+    if flags.reference:
+        return _place(given.positionals, flags, argv)
     named = sides(given.positionals)
     if named is None:
         control, *tests = load_named(given.positionals, flags, "compare")
@@ -52,6 +56,18 @@ def main(argv: Sequence[str]) -> int:
     from lossgap.comparison.comparison import exit_code
 
     return exit_code(tuple(comparisons))
+
+
+def _place(named: Sequence[str], flags: CompareFlags, argv: Sequence[str]) -> int:
+    """One run in the band of its recipe."""
+    from lossgap.api import on_track
+
+    if len(named) != 1:
+        given = f"{len(named)} runs were given" if named else "no run was given"
+        raise ConfigError("too-few-runs", f"--reference takes one run, {given}: lossgap compare RUN --reference")
+    ((run,), _) = load_sides((named, ()), flags)
+    show_results([on_track(run)], flags, command_line("compare", argv))
+    return 0
 
 
 def _compare(control: Side, test: Side, sources: tuple[str, str], flags: CompareFlags) -> Comparison:

@@ -30,6 +30,7 @@ MODULES = {
     "Forecast": "lossgap.report.forecast_view",
     "GateResult": "lossgap.report.gate_view",
     "Listing": "lossgap.report.runs_view",
+    "Placement": "lossgap.report.placement_view",
     "Price": "lossgap.report.price_view",
     "Reading": "lossgap.report.read_view",
     "Recorded": "lossgap.report.recorded_view",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lossgap import suggestion
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings.recipe import reference_of
+from lossgap.references.placement import place_run
 
 if TYPE_CHECKING:  # loads torch, which whoever ends a training has loaded already
     from lossgap.training.train import Outcome
@@ -20,8 +21,12 @@ def closing(outcome: Outcome) -> tuple[str, ...]:
         return ()
     perplexity = f" (perplexity {math.exp(loss):.3g})" if loss < 20 else ""
     said = f"The run ends at a val loss of {loss:.4f} nats per token{perplexity}"
+    placed = place_run(outcome.run)
+    published = "" if placed.median is not None else _against_the_reference(outcome, loss)
+    seeds = [] if placed.median is None and published else [placed.said]
     return (
-        f"{said}{_against_the_reference(outcome, loss)}.",
+        f"{said}{published}.",
+        *seeds,
         f"next: {suggestion.command('sample', outcome.run.path)}",
     )
 
