@@ -1,7 +1,8 @@
-"""Measure how the spread over seeds depends on a recipe: 20 tiny recipes, 8 seeds of each, on one core.
+"""Measure how the spread over seeds depends on a recipe: 24 tiny recipes, 8 seeds of each, on one core.
 
     OMP_NUM_THREADS=1 nice -n 15 python scripts/measure_spread_bank.py --runs=out-spread-bank
     python scripts/measure_spread_bank.py --runs=out-spread-bank --write=True     # the results so far, into the table
+    python scripts/measure_spread_bank.py --check=True     # false alarms of the model on recipes that it has not seen
 
 Each training has one thread, and its final state is scored on the whole val split. All recipes get seed 1, then all
 get seed 2, so an interrupted bank has as many seeds of each recipe as it can; a finished training is not repeated.
@@ -71,6 +72,10 @@ RECIPES: Mapping[str, Mapping[str, object]] = {
     "smallest, high rate": {"n_layer": 1, "n_embd": 16, "block_size": 32, "batch_size": 4, "learning_rate": 1e-2},
     "low rate": {"n_embd": 48, "learning_rate": 1e-4, "max_iters": 600},
     "short windows, dropout": {"block_size": 32, "batch_size": 16, "learning_rate": 4e-3, "dropout": 0.1},
+    "small heads": {"n_embd": 32, "block_size": 32, "batch_size": 16, "learning_rate": 3e-3},
+    "three small layers": {"n_layer": 3, "n_embd": 40, "block_size": 32, "batch_size": 16, "learning_rate": 4e-3},
+    "two heads, high rate": {"n_head": 2, "n_embd": 32, "block_size": 48, "batch_size": 12, "learning_rate": 6e-3},
+    "one layer, dropout": {"n_layer": 1, "n_embd": 48, "block_size": 32, "learning_rate": 5e-3, "dropout": 0.1},
 }
 
 
@@ -81,14 +86,21 @@ class Options:
     runs: str = setting("out-spread-bank", "folder for the runs")
     seeds: int = setting(8, "seeds of each recipe", "seeds")
     write: bool = setting(False, "write the results so far into the table instead of training")
+    track: str | None = setting(
+        None, "with --write, modded-nanogpt's records/track_3_optimization, for the falls of its groups"
+    )
+    check: bool = setting(False, "print how often the shipped model is wrong on each recipe, with that recipe left out")
 
 
 def main(argv: Sequence[str]) -> int:
     """Train what is missing, or write what there is."""
     options = build(Options, parse_arguments(argv, Options))
     folder = Path(options.runs)
+    if options.check:
+        check()
+        return 0
     if options.write:
-        write(folder)
+        write(folder, None if options.track is None else Path(options.track))
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(1, options.seeds + 1):
@@ -120,11 +132,15 @@ def _tenth(folder: Path) -> Path:
     return path
 
 
+def _place(name: str) -> str:
+    return name.replace(" ", "_").replace("/", "by").replace(",", "")
+
+
 def train(name: str, seed: int, folder: Path) -> None:
     """One training and its exact val loss, in `<recipe>-<seed>/exact.json`."""
     from lossgap.api import train as run
 
-    place = folder / f"{name.replace(' ', '_').replace('/', 'by').replace(',', '')}-{seed}"
+    place = folder / f"{_place(name)}-{seed}"
     done = place / "exact.json"
     if done.exists():
         return
@@ -166,7 +182,31 @@ def exact(place: Path) -> list[float]:
     return losses
 
 
-def write(folder: Path) -> None:
+def check() -> None:
+    """Equal runs of each recipe, judged by a model without that recipe: pairs beyond the 95% interval, and its width.
+
+    With all that a record can show; with the settings and no curve; with a curve and no settings.
+    """
+    from lossgap.comparison.spread_model import Scale, bank, left_out
+
+    shown: Mapping[str, tuple[Scale, ...] | None] = {
+        "all": None,
+        "no curve": ("tokens", "parameters", "rate", "iterations"),
+        "no settings": ("fall", "iterations"),
+    }
+    for said, scales in shown.items():
+        found = left_out(bank(), scales)
+        rates = [item.beyond / item.pairs for item in found]
+        widths = [item.reach / (item.sd * math.sqrt(2)) for item in found]
+        print(f"{said}: {len(found)} recipes, {sum(item.pairs for item in found)} pairs")
+        print(f"  false alarms: mean over recipes {statistics.fmean(rates):.1%}, most {max(rates):.1%}")
+        print(f"  half width of the interval: median {statistics.median(widths):.1f} standard deviations of a gap")
+        if scales is None:
+            for item, rate in zip(found, rates, strict=True):
+                print(f"    {item.id:26s} {item.beyond:3d} of {item.pairs:3d} ({rate:.0%}), sd {item.sd:.4f}")
+
+
+def write(folder: Path, track: Path | None) -> None:
     """The table `spread_bank.json`: these trainings, the groups that the tests store, and the published ones in it."""
     from lossgap.version import __version__
 
@@ -181,7 +221,7 @@ def write(folder: Path) -> None:
         "command": COMMAND + " --write=True",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "lossgap": __version__,
-        "groups": [*_trained(folder), *_truth(), *_gallery(), *kept],
+        "groups": [*_trained(folder), *_truth(), *_gallery(), *_published(kept, track)],
     }
     BANK.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
@@ -217,8 +257,80 @@ def _trained(folder: Path) -> list[dict[str, object]]:
     for name in RECIPES:
         finals = [float(item["val_loss"]) for item in found if item["recipe"] == name]
         if len(finals) >= LEAST:
-            groups.append(group(name, COMMAND, finals, settings(name, folder), 65))
+            entry = group(name, COMMAND, finals, settings(name, folder), 65)
+            places = [folder / f"{_place(name)}-{item['seed']}" for item in found if item["recipe"] == name]
+            groups.append(entry | _curves(finals, [_evaluations(place) for place in places]))
     return groups
+
+
+def _evaluations(place: Path) -> list[tuple[float, float]]:
+    rows = [json.loads(line) for line in (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(row["iter"], row["val_loss"]) for row in rows if row["kind"] == "eval"]
+
+
+def _curves(finals: Sequence[float], curves: Sequence[Sequence[tuple[float, float]]]) -> dict[str, object]:
+    """The losses, the fall of each run, and the geometric mean of the falls."""
+    import numpy as np
+
+    from lossgap.comparison.spread_model import fall
+
+    falls = []
+    for curve in curves:
+        iters, values = (np.array(column, dtype=float) for column in zip(*curve, strict=True))
+        fell = fall(iters, values)
+        assert fell is not None
+        falls.append(max(1e-3, fell))
+    return {
+        "fall": round(statistics.geometric_mean(falls), 5),
+        "finals": [round(value, 6) for value in finals],
+        "falls": [round(value, 5) for value in falls],
+    }
+
+
+def _published(kept: Sequence[dict[str, object]], track: Path | None) -> list[dict[str, object]]:
+    """The published groups, with the falls that the logs of `track` and the shipped spreads give."""
+    import numpy as np
+
+    from lossgap.comparison.spread_model import fall
+
+    falls = {} if track is None else _track_falls(track)
+    spreads = json.loads(BANK.with_name("spreads.json").read_text(encoding="utf-8"))["spreads"]
+    for item in spreads:
+        if item.get("evaluations"):
+            rows = [(row["iter"], row["mean"]) for row in item["evaluations"]]
+            iters, values = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+            fell = fall(iters, values)
+            if fell is not None:
+                falls[item["id"].split(" --")[0]] = fell
+    for item in kept:
+        name = str(item["id"])
+        if name in falls:
+            item["fall"] = round(falls[name], 5)
+        if name.startswith("modded-nanogpt"):
+            item["family"] = " ".join(name.split()[:3])
+    return list(kept)
+
+
+def _track_falls(track: Path) -> dict[str, float]:
+    """The mean fall of up to six runs of each record of modded-nanogpt's track 3 whose log can be read."""
+    from lossgap.comparison.facts import Facts
+    from lossgap.comparison.spread_model import fall
+    from lossgap.runs.readers.source import load_runs
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from speedrun_audit import ROW  # type: ignore[import-not-found]
+
+    found = {}
+    for line in (track / "README.md").read_text(encoding="utf-8").splitlines():
+        row = ROW.match(line)
+        if row is None or Path(row[8]).suffix == ".md":
+            continue
+        curves = [Facts.of(run).val for run in load_runs(track / row[8])[:6]]
+        falls = [fall(curve.iters.astype(float), curve.values) for curve in curves if curve is not None]
+        known = [value for value in falls if value is not None]
+        if known:
+            found[f"modded-nanogpt track 3 #{row[1]}"] = statistics.fmean(known)
+    return found
 
 
 def _seed(item: Mapping[str, int]) -> int:
@@ -245,7 +357,8 @@ def _truth() -> list[dict[str, object]]:
     for number, arms in enumerate(cells.values(), 1):
         entry = group(f"calibration {number}", "make truth", arms[0][1], arms[0][0], 17)
         logs = [math.log(statistics.stdev(finals)) for _, finals in arms]
-        groups.append(entry | {"sd": round(math.exp(statistics.fmean(logs)), 6)})
+        # The arms of one text and one model, mostly: together they count as one group.
+        groups.append(entry | {"sd": round(math.exp(statistics.fmean(logs)), 6), "family": "calibration"})
     return groups
 
 
@@ -260,9 +373,12 @@ def _gallery() -> list[dict[str, object]]:
     groups = []
     for name, changes in GALLERY.items():
         with gzip.open(data / f"nulls-{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            finals = [float(json.loads(line)["rows"]["final"]["val_loss"][-1]) for line in lines]
-        finals += next(item["finals"] for item in stored if item["id"] == f"gallery {name}")
-        groups.append(group(f"gallery {name}", "make gallery", finals, {**preset(PRESET), **changes}, 65))
+            rows = [json.loads(line)["rows"] for line in lines]
+        nulls = [float(item["final"]["val_loss"][-1]) for item in rows]
+        finals = nulls + next(item["finals"] for item in stored if item["id"] == f"gallery {name}")
+        entry = group(f"gallery {name}", "make gallery", finals, {**preset(PRESET), **changes}, 65)
+        curves = [list(zip(item["eval"]["iter"], item["eval"]["val_loss"], strict=True)) for item in rows]
+        groups.append(entry | _curves(nulls, curves))
     return groups
 
 

@@ -257,3 +257,21 @@ def test_a_sum_does_not_depend_on_the_order_of_its_terms() -> None:
     values = np.array([1e16, 1.0, -1e16, 1.0])
     assert mean(values).value == 0.5
     assert math.isfinite(mean(values).value)
+
+
+@pytest.mark.parametrize("k", range(2, 8))
+def test_exact_values_equal_those_of_an_outside_library(k: int) -> None:
+    """shapiq's exact computer (MIT), of the extra `oracle`: Shapley values and the interaction index, to 1e-12."""
+    shapiq = pytest.importorskip("shapiq", reason="shapiq is not installed (pip install lossgap[oracle])")
+    names = tuple(f"factor{place}" for place in range(k))
+    table = np.random.default_rng(k).uniform(1, 4, 2**k)
+    places = 2 ** np.arange(k)
+    game = {arm: float(table[sum(2 ** names.index(name) for name in arm)]) for arm in subsets(names)}
+    exact = shapiq.ExactComputer(n_players=k, game=lambda arms: table[np.asarray(arms, dtype=int) @ places])
+    values = exact("SV")
+    ours = [shapley(game, names, name) for name in names]
+    assert ours == pytest.approx([values[(place,)] for place in range(k)], abs=1e-12)
+    pairs = exact("SII", order=2)
+    for first, second in combinations(range(k), 2):
+        found = interaction(game, names, names[first], names[second])
+        assert found == pytest.approx(pairs[(first, second)], abs=1e-12)

@@ -102,6 +102,27 @@ def test_what_a_verdict_makes_of_a_cause(word: str, bounded: bool, given: Findin
     assert (found.role, found.strength) == (role, strength)
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "role", "strength"),
+    [
+        (BIG, 0.2, "cause", "likely"),
+        (BIG, 0.31, "remark", "strong"),
+        (cause("likely", "inferred", "Seen.", effect=-0.3), 0.2, "remark", "likely"),
+        (cause("strong", "inferred", "Seen for sure.", effect=-0.3), 0.2, "cause", "possible"),
+        (UNSIZED, 0.2, "remark", "strong"),
+        (cause("strong", "computed", "Far more than this.", effect=-9.0), 0.2, "remark", "strong"),
+    ],
+)
+def test_a_gap_inside_the_noise_keeps_causes_that_make_as_much_as_chance(
+    given: Finding, error: float, role: str, strength: str
+) -> None:
+    from lossgap.comparison.ranking import ALSO_CHANCE, rank
+
+    (found,), _ = rank([given], -0.4, _verdict("inconclusive", False), error)
+    assert (found.role, found.strength) == (role, strength)
+    assert (ALSO_CHANCE in found.text) == (role == "cause")
+
+
 effects = st.one_of(st.none(), st.floats(-1, 1))
 strengths = st.sampled_from(registry.STRENGTHS)
 drawn = st.lists(st.tuples(strengths, effects, st.integers(0, 11)), max_size=8)

@@ -2,9 +2,10 @@
 
     PYTHONPATH=tests python -m gallery.score [PAGE]      PAGE (docs/gallery.md, say) is written anew
 
-Every plant is shown three ways. visible: all settings. decoy: another setting differs that does no harm. stripped:
-nothing but the lines of the losses. And all is scored twice: with the shipped table of spreads, which
-has none of the three recipes, and with their spreads, measured on other seeds, beside it.
+Every plant is shown five ways. visible: all settings. decoy: another setting differs that does no harm. stripped:
+nothing but the lines of the losses. nanogpt: its stdout with the settings. huggingface: its Trainer's state. And all is
+scored twice: with the shipped table of spreads without the three recipes, and with their spreads, measured on other
+seeds, beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -26,14 +27,22 @@ from unittest import mock
 from gallery.plants import CONTROL_SEEDS, HELD_OUT, NULL_SEEDS, PLANTS, RECIPES, TEST_SEEDS, Plant
 from gallery.stored import DATA, Form, Stored, load, write
 from lossgap import load_run
-from lossgap.comparison import spread
+from lossgap.comparison import spread, spread_model
 from lossgap.comparison.compare import compare
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.rules import rules
+from lossgap.comparison.verdict import MARGIN
 from lossgap.runs.run import Run
 
-Mode = Literal["visible", "decoy", "stripped"]
-MODES: tuple[Mode, ...] = ("visible", "decoy", "stripped")
+Mode = Literal["visible", "decoy", "stripped", "nanogpt", "huggingface"]
+MODES: tuple[Mode, ...] = ("visible", "decoy", "stripped", "nanogpt", "huggingface")
+FORMS: Mapping[Mode, Form] = {"stripped": "stripped", "nanogpt": "stdout", "huggingface": "huggingface"}
+"""How a mode is written where the plant does not say it."""
+SHOWN_BY_TRAINER = ("batch_size", "max_iters", "lr_decay_iters", "learning_rate", "min_lr", "warmup_iters", "decay_lr")
+"""Settings that a trainer_state.json shows, or that the rates of its rows do."""
+
+FEWER = 6
+"""Seeds of each recipe whose null pairs are read in the other trainers' formats."""
 
 DECOYS: Mapping[int, Mapping[str, object]] = {
     TEST_SEEDS[0]: {"log_interval": 3, "eval_interval": 50},
@@ -90,6 +99,19 @@ class Outcome:
         """The place of the first right cause, from 1."""
         right = {self.plant.truth, *self.plant.also}
         return next((place for place, id in enumerate(self.answer.causes, 1) if id in right), None)
+
+    @property
+    def no_need(self) -> bool:
+        """Whether the gap lies inside the margin, so that there is nothing to explain."""
+        return self.answer.gap is not None and abs(self.answer.gap) <= MARGIN and not self.answer.causes
+
+    @property
+    def shown(self) -> bool:
+        """Whether the mode shows every setting that was planted, and the setting is what ran."""
+        planted = set(self.plant.test) | set(self.plant.control) | set(self.plant.first or ())
+        if self.plant.claims or self.plant.fault or self.mode == "stripped":
+            return False
+        return self.mode != "huggingface" or planted <= set(SHOWN_BY_TRAINER)
 
     @property
     def named(self) -> bool:
@@ -189,16 +211,23 @@ class Shelf:
         return load_run(write(run, self.folder / f"run-{number}", form))
 
 
+def unseen_table() -> spread.SpreadTable:
+    """The shipped table without anything that was learned from the gallery's recipes."""
+    others = [item for item in spread_model.bank() if not item.id.startswith("gallery ")]
+    return replace(spread.table(), model=spread_model.fitted(others))
+
+
 def measured_table() -> spread.SpreadTable:
-    """The shipped table and the spreads of the gallery's recipes."""
+    """The same with the spreads of the gallery's recipes, each over five seeds that no pair here uses."""
     shipped = json.loads(resources.files("lossgap.comparison").joinpath("spreads.json").read_text(encoding="utf-8"))
     own = json.loads((DATA / "spreads.json").read_text(encoding="utf-8"))
-    return spread.read_table({**shipped, **{name: shipped[name] + own[name] for name in ("spreads", "windows")}})
+    both = spread.read_table({**shipped, **{name: shipped[name] + own[name] for name in ("spreads", "windows")}})
+    return replace(both, model=unseen_table().model)
 
 
 def score(*, measured: bool) -> Scores:
-    """Compare all pairs, with the shipped table of spreads, or with the recipes' measured ones beside it."""
-    known = measured_table() if measured else spread.table()
+    """Compare all pairs, as if these recipes were new to lossgap, or with their measured spreads beside it."""
+    known = measured_table() if measured else unseen_table()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(spread, "table", return_value=known):
         shelf = Shelf(Path(folder))
         outcomes = tuple(outcome for plant in PLANTS for outcome in _plant(shelf, plant))
@@ -216,7 +245,7 @@ def _plant(shelf: Shelf, plant: Plant) -> Iterable[Outcome]:
             test = shelf.stored[f"{kept}/test/{seed}"]
             test = test.with_settings(plant.claims) if plant.of else test
         for mode in MODES:
-            form: Form = "stripped" if mode == "stripped" else visible
+            form = FORMS.get(mode, visible)
             shown = _decoyed(test, DECOYS[seed]) if mode == "decoy" else test
             found = compare(shelf.run(control, form), shelf.reading(shown, form))
             yield Outcome(plant=plant, seed=seed, mode=mode, answer=Answer.of(found))
@@ -230,9 +259,14 @@ def _decoyed(run: Stored, decoy: Mapping[str, object]) -> Stored:
 
 
 def _nulls(shelf: Shelf) -> Iterable[Null]:
-    forms: tuple[Form, ...] = ("folder", "stripped")
-    for form, recipe in itertools.product(forms, RECIPES):
-        for first, second in itertools.combinations(NULL_SEEDS, 2):
+    seeds: Mapping[Form, Sequence[int]] = {
+        "folder": NULL_SEEDS,
+        "stripped": NULL_SEEDS,
+        "stdout": NULL_SEEDS[:FEWER],
+        "huggingface": NULL_SEEDS[:FEWER],
+    }
+    for form, recipe in itertools.product(seeds, RECIPES):
+        for first, second in itertools.combinations(seeds[form], 2):
             runs = [shelf.run(f"null/{recipe}/{seed}", form) for seed in (first, second)]
             yield Null(recipe=recipe, seeds=(first, second), form=form, answer=Answer.of(compare(*runs)))
 

@@ -1,13 +1,15 @@
 """How the gallery's runs are kept: one gzip file per recipe, a run per line; and how they become what readers read.
 
 Kept are the settings, what the rules read of run.json, and the rows with six significant digits. A run goes back into
-the world as a run folder, as nanoGPT's stdout with its settings, or as that stdout without them.
+the world as a run folder, as nanoGPT's stdout with its settings, as that stdout without them, or as the
+trainer_state.json of Hugging Face's Trainer, which says the steps, the batch of one device and the rates of its rows.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import Literal, cast
 from lossgap.config import NANOGPT_FIELDS
 
 DATA = Path(__file__).parent / "data"
-Form = Literal["folder", "stdout", "stripped"]
+Form = Literal["folder", "stdout", "stripped", "huggingface"]
 
 KEPT = ("schema", "lossgap", "status", "effective", "differences", "parameters", "tokens_per_iter", "flops_per_iter")
 KEPT_CORPUS = ("sha256", "tokens_sha256", "hash_method", "train_tokens", "val_tokens", "vocab_size")
@@ -112,6 +114,10 @@ def write(run: Stored, path: Path, form: Form) -> Path:
         (path / "run.json").write_text(json.dumps({**run.record, "name": path.name}), encoding="utf-8")
         (path / "metrics.jsonl").write_text("\n".join(_json_rows(run)) + "\n", encoding="utf-8")
         return path
+    if form == "huggingface":
+        path.mkdir(parents=True)
+        (path / "trainer_state.json").write_text(json.dumps(_trainer_state(run), indent=1), encoding="utf-8")
+        return path
     heading = _heading(run) if form == "stdout" else []
     path.write_text("\n".join([*heading, *_printed_rows(run)]) + "\n", encoding="utf-8")
     return path
@@ -175,6 +181,39 @@ def _printed_rows(run: Stored) -> list[str]:
             count, evaluated = count + 1, 0.0
             lines.append(f"iter {row['iter']}: loss {_four(row['loss'])}, time {ms:.2f}ms, mfu {100 * mfu:.2f}%")
     return lines
+
+
+LOGGING_STEPS = 10
+
+
+def _trainer_state(run: Stored) -> dict[str, object]:
+    """What the Trainer keeps: means of the losses since the last entry, rates, gradient norms, evaluations of val."""
+    config = cast("dict[str, object]", run.record["config"])
+    history: list[dict[str, object]] = []
+    since: list[float] = []
+    for kind, row in _in_order(run):
+        step = cast("int", row["iter"])
+        # The Trainer neither evaluates nor logs before its first update.
+        if kind == "iter":
+            since.append(math.nan if row["loss"] is None else cast("float", row["loss"]))
+            if (step + 1) % LOGGING_STEPS == 0 and since:
+                own = {"loss": round(statistics.fmean(since), 4), "learning_rate": row["lr"]}
+                history.append({"step": step + 1, "epoch": 0.1, **own, "grad_norm": row.get("grad_norm")})
+                since = []
+        elif kind == "eval" and step:
+            loss = math.nan if row["val_loss"] is None else row["val_loss"]
+            history.append({"step": step, "epoch": 0.1, "eval_loss": loss, "eval_runtime": 1.0})
+    last = max(cast("int", row["iter"]) for row in _each(run, "eval"))
+    return {
+        "epoch": 0.1,
+        "global_step": last,
+        "max_steps": config["max_iters"],
+        "logging_steps": LOGGING_STEPS,
+        "eval_steps": config["eval_interval"],
+        "train_batch_size": config["batch_size"],
+        "num_train_epochs": 1,
+        "log_history": sorted(history, key=lambda entry: cast("int", entry["step"])),
+    }
 
 
 def _four(value: object) -> str:

@@ -81,7 +81,7 @@ def compare(
     if measured is not None:
         results = (*without_answered(results, measured), *measured_findings(measured))
         verdict = replace(verdict, settle="") if FLAG in verdict.settle else verdict
-    findings, ruled_out = rank(results, gap, verdict)
+    findings, ruled_out = rank(results, gap, verdict, chance.bound)
     both = (named[0], named[1])
     can_evaluate = measured is None and all(run.has_checkpoint() for run in runs)
     return Comparison(

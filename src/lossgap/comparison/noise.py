@@ -113,13 +113,14 @@ class Noise:
 
 
 def _welch(parts: list[tuple[Part, float]]) -> float:
-    """(sum v)^2 / sum(v^2 / df) over independent estimates v; parts of one estimate are one v, with its df."""
-    variances: dict[tuple[str, float], float] = {}
+    """(sum v)^2 / sum(v^2 / df) over independent estimates v; parts of one estimate are one v, with its fewest df."""
+    variances: dict[str, tuple[float, float]] = {}
     for part, error in parts:
-        key = (part.estimate or part.name, part.df)
-        variances[key] = variances.get(key, 0.0) + error**2
-    below = sum(v**2 / df for (_, df), v in variances.items())
-    return sum(variances.values()) ** 2 / below if below > 0 else math.inf
+        key = part.estimate or part.name
+        variance, df = variances.get(key, (0.0, math.inf))
+        variances[key] = (variance + error**2, min(df, part.df))
+    below = sum(v**2 / df for v, df in variances.values())
+    return sum(v for v, _ in variances.values()) ** 2 / below if below > 0 else math.inf
 
 
 def _around(gap: float, error: float | None, df: float) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.spread_model import SpreadModel, model
+from lossgap.comparison.spread_model import SpreadModel, model, scales_of
 from lossgap.errors import ConfigError
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
 from lossgap.strangers import one_line
@@ -199,20 +199,18 @@ def _bound(item: dict[str, object]) -> Bound:
 def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | None:
     """The spread of this run's recipe; else of its trainer's recipes; else what its scale lets expect; else None.
 
-    A measured spread of few seeds is combined with what the scale lets expect, each by its degrees of freedom (Smyth
-    2004): (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of freedom.
+    A measured spread of few seeds is combined with what the scale lets expect, each by how sure it is of the logarithm.
     """
     known = spreads or table()
     predicted = known.model.predict(facts) if known.model is not None else None
     own = next((entry for entry in known.spreads if entry.recipe and is_recipe(facts, entry)), None)
     if own is not None:
         how = f"this recipe's spread over {own.n} runs: {own.id}; {own.source}"
-        if predicted is None:
+        both = known.model.combined(scales_of(facts), own.sd, own.df) if known.model is not None else None
+        if both is None:
             return Match(sd=own.sd, df=own.df, id=own.id, evidence="measured", how=how)
-        df = own.df + predicted.df
-        sd = math.sqrt((own.df * own.sd**2 + predicted.df * predicted.sd**2) / df)
-        how = f"{how}, {own.sd:.4g}, combined with what recipes of this scale have, {predicted.sd:.4g}"
-        return Match(sd=sd, df=df, id=own.id, evidence="measured", how=how)
+        how = f"{how}, {own.sd:.4g}, combined with what recipes of this scale have, {both.how}"
+        return Match(sd=both.sd, df=both.df, id=own.id, evidence="measured", how=how)
     of_format = [entry for entry in known.spreads if entry.format == facts.run.format and not entry.recipe]
     if of_format:
         widest = max(of_format, key=lambda entry: entry.sd)
@@ -220,7 +218,10 @@ def seed_spread(facts: Facts, spreads: SpreadTable | None = None) -> Match | Non
         return Match(sd=widest.sd, df=widest.df, id=widest.id, evidence="inferred", how=how)
     if predicted is None:
         return None
-    return Match(sd=predicted.sd, df=predicted.df, id=predicted.how, evidence="inferred", how=predicted.how)
+    # Two runs of one recipe stand on one estimate, although each has its own curve.
+    scales = scales_of(facts)
+    recipe = ", ".join(f"{name} {value:.6g}" for name, value in sorted(scales.items()) if name != "fall")
+    return Match(sd=predicted.sd, df=predicted.df, id=f"predicted: {recipe}", evidence="inferred", how=predicted.how)
 
 
 def is_recipe(facts: Facts, entry: Spread) -> bool:

@@ -1,21 +1,26 @@
-"""How far the last losses of a recipe lie apart over seeds, concluded from the scale of the recipe.
+"""How far the last losses of a recipe lie apart over seeds, concluded from its scale and from its own curve.
 
-    log sd = a + b log tokens + c log parameters + d log rate
+    log sd = a + b log fall + c log rate        (and other scales in place of these, see FITS)
 
-fitted to the groups of repeated runs in `spread_bank.json`. Each group's log sd has the variance t^2 + 1 / (2 (n - 1)):
-t is how far recipes of one scale differ, the other part is what n runs know (the delta method); weights and t^2 are
+fitted to the groups of repeated runs in `spread_bank.json`. `fall` is what a run's val loss falls by over the last
+three quarters of its iterations: seeds differ in when they leave the first plateau, and a loss that still falls turns
+that into nats. Each group's log sd has the variance t^2 + v: t is how far recipes of one scale differ, v what n runs
+leave open, trigamma((n - 1) / 2) / 4 for normal losses, times `TAILS` for losses with tails. Weights and t^2 are
 iterated, t^2 by moments (DerSimonian and Laird 1986). A prediction is a scaled inverse chi-square distribution of the
 variance with the same mean and variance of log sd (Smyth 2004, as in limma): its degrees of freedom are few, so an
-interval that uses it is wide, and a measured sd is combined with it by its own degrees of freedom.
+interval that uses it is wide. A measured sd of few runs is combined with it on the logarithm, each by its variance.
 
-Three fits, the first whose settings are known and near measured ones counts: tokens, parameters and rate (AdamW only);
-tokens and parameters; iterations alone. Beyond a factor of `REACH` outside what was measured nothing is predicted.
+The first fit of FITS whose scales are known and near measured ones counts. Beyond a factor of `REACH` outside what was
+measured nothing is predicted. How often it is wrong on recipes that it has not seen: `left_out`, and
+`python scripts/measure_spread_bank.py --check=True`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,16 +33,32 @@ from lossgap.comparison.curve import Floats
 from lossgap.comparison.facts import Facts
 from lossgap.runs.values import as_float, as_int, as_list, as_mapping, as_text
 
-Scale = Literal["tokens", "parameters", "rate", "iterations"]
-FITS: tuple[tuple[Scale, ...], ...] = (("tokens", "parameters", "rate"), ("tokens", "parameters"), ("iterations",))
+Scale = Literal["fall", "tokens", "parameters", "rate", "iterations"]
+SCALES: tuple[Scale, ...] = ("fall", "tokens", "parameters", "rate", "iterations")
+FITS: tuple[tuple[Scale, ...], ...] = (
+    ("fall", "rate"),
+    ("fall", "parameters"),
+    ("fall", "iterations"),
+    ("tokens", "parameters", "rate"),
+    ("tokens", "parameters"),
+    ("iterations",),
+)
+"""The rate is AdamW's alone. Chosen by the likelihood of recipes left out, among all that the bank allows."""
 REACH = 4.0
 """How far outside the measured range of each scale a prediction goes, as a factor. A choice."""
+FALL_REACH = 1.5
+"""That of the fall, whose power is about 2. A choice."""
 LEAST_BETWEEN = 0.35
 """t at least: recipes of one scale differ by a third or more. A choice, so that few groups cannot agree by luck."""
-LEAST_RUNS = 8
-"""Groups of fewer runs are kept in the bank, and left out of the fits: where one seed in fifteen stays on a plateau for
-longer, the standard deviation of three or four runs seldom holds it, and is too small by a factor of 3 to 5."""
+LEAST_RUNS = 3
+"""Runs that a group must have to be in a fit."""
+TAILS = 1.6
+"""How many times the log sd of a few runs is more uncertain, and lower on average, than of normal losses: measured by
+drawing 4 and 8 of the 120 runs of each arm of the calibration's bank (`make truth`): 1.5 and 1.6 in the median."""
+FEWEST_EVALUATIONS = 5
+"""Evaluations that a curve must have for its fall to be known."""
 CONFIDENCE_BOUND = 1.96
+UNITS: dict[Scale, str] = {"fall": "nats of fall over the last three quarters", "rate": "learning rate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +70,12 @@ class Measured:
     sd: float
     scales: dict[Scale, float]
     source: str
+    family: str = ""
+    """Groups of one family, such as the records of one contest, count as one group together: they are one recipe."""
+    finals: tuple[float, ...] = ()
+    """The losses, where they are kept."""
+    falls: tuple[float, ...] = ()
+    """The fall of each of these runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +105,7 @@ class Fit:
         if any(name not in scales for name in self.names):
             return False
         x = np.log([scales[name] for name in self.names])
-        reach = math.log(REACH)
+        reach = np.log([FALL_REACH if name == "fall" else REACH for name in self.names])
         return bool((x >= self.low - reach).all() and (x <= self.high + reach).all())
 
     def predict(self, scales: dict[Scale, float]) -> tuple[float, float]:
@@ -95,18 +122,33 @@ class SpreadModel:
     widest: float
 
     def predict(self, facts: Facts) -> Prediction | None:
-        """The prediction of the first fit that covers the recipe's scale; None beyond all fits."""
-        scales = scales_of(facts)
+        """The prediction for a run's recipe; None beyond all fits."""
+        return self.at(scales_of(facts))
+
+    def at(self, scales: dict[Scale, float]) -> Prediction | None:
+        """The prediction of the first fit that covers these scales; None beyond all fits."""
         fit = next((item for item in self.fits if item.inside(scales)), None)
         if fit is None:
             return None
         mean, deviation = fit.predict(scales)
         sd, df = inverse_chi_square(mean, deviation)
-        said = ", ".join(f"{scales[name]:.3g} {name}" for name in fit.names)
+        said = ", ".join(f"{scales[name]:.3g} {UNITS.get(name, name)}" for name in fit.names)
         how = (
             f"predicted from {said} by {fit.groups} groups of repeated runs: {math.exp(mean):.2g}, within a factor of "
         )
         return Prediction(sd=sd, df=df, how=f"{how}{math.exp(CONFIDENCE_BOUND * deviation):.1f}")
+
+    def combined(self, scales: dict[Scale, float], sd: float, df: float) -> Prediction | None:
+        """The measured `sd` with `df` degrees of freedom, together with what the scales let expect; None beyond all."""
+        fit = next((item for item in self.fits if item.inside(scales)), None)
+        if fit is None or sd <= 0 or math.isinf(df):
+            return None
+        mean, deviation = fit.predict(scales)
+        own, variance = log_sd(np.array([sd]), np.array([df]))
+        weights = 1 / deviation**2, 1 / float(variance[0])
+        together = (weights[0] * mean + weights[1] * float(own[0])) / sum(weights)
+        sd, df = inverse_chi_square(together, sum(weights) ** -0.5)
+        return Prediction(sd=sd, df=df, how=f"{math.exp(mean):.4g}")
 
     def bound(self, facts: Facts) -> tuple[float, str]:
         """The value that a spread beyond the fits is taken not to exceed, and why.
@@ -116,7 +158,7 @@ class SpreadModel:
         """
         scales = scales_of(facts)
         for fit in self.fits:
-            if any(name not in scales for name in fit.names) or "rate" in fit.names:
+            if any(name not in scales for name in fit.names) or {"fall", "rate"} & set(fit.names):
                 continue
             x = np.log([scales[name] for name in fit.names])
             if (x >= fit.low).all():
@@ -130,6 +172,11 @@ class SpreadModel:
 def scales_of(facts: Facts) -> dict[Scale, float]:
     """The known scales of a run. The rate only for AdamW: that of other optimizers means something else."""
     found: dict[Scale, float] = {}
+    curve = facts.val
+    if curve is not None and curve.meaning.unit == "nats/token" and len(curve) >= FEWEST_EVALUATIONS:
+        fell = fall(curve.iters.astype(float), curve.values)
+        if fell is not None:
+            found["fall"] = fell
     iters = facts.max_iters.value or facts.last_iter
     if iters:
         found["iterations"] = float(iters)
@@ -137,11 +184,23 @@ def scales_of(facts: Facts) -> dict[Scale, float]:
         found["tokens"] = float(iters) * facts.tokens_per_iter.value
     if facts.n_params.value:
         found["parameters"] = float(facts.n_params.value)
-    rate = facts.learning_rate.value
+    logged = facts.logged_rates.values()
+    rate = facts.learning_rate.value or max((value for value in logged if value is not None), default=None)
     if rate and rate > 0 and facts.run.format != "modded-nanogpt":
         found["rate"] = float(rate)
     # A hostile record may say anything; only positive sizes have a logarithm.
     return {name: value for name, value in found.items() if 0 < value < 1e30}
+
+
+def fall(iters: Floats, values: Floats) -> float | None:
+    """What a curve falls by from a quarter of its length to its end, or to its lowest value before that, in nats.
+
+    None where no evaluation but the first lies in its first quarter.
+    """
+    at = iters[-1] / 4
+    if not ((iters > iters[0]) & (iters <= at)).any() and iters[0] < at:
+        return None
+    return float(np.interp(at, iters, values) - values.min())
 
 
 def inverse_chi_square(mean: float, deviation: float) -> tuple[float, float]:
@@ -157,23 +216,34 @@ def inverse_chi_square(mean: float, deviation: float) -> tuple[float, float]:
     return math.exp(mean + (float(psi(half)) - math.log(half)) / 2), max(1.0, 2 * half)
 
 
+def log_sd(sd: Floats, df: Floats) -> tuple[Floats, Floats]:
+    """log sd without the bias of few runs, and its variance: those of normal losses, times `TAILS`.
+
+    E(log s) = log sigma - (log(df / 2) - digamma(df / 2)) / 2, Var(log s) = trigamma(df / 2) / 4.
+    """
+    from scipy.special import polygamma, psi  # loaded when needed: it takes longer than the rest together
+
+    half = df / 2
+    return np.log(sd) + TAILS * (np.log(half) - psi(half)) / 2, np.asarray(TAILS * polygamma(1, half) / 4)
+
+
 def fit(groups: Sequence[Measured], names: tuple[Scale, ...]) -> Fit | None:
     """The regression over the groups that have these scales; None with fewer than twice as many as coefficients."""
     used = [item for item in groups if item.n >= LEAST_RUNS and all(name in item.scales for name in names)]
-    if len(used) < 2 * (len(names) + 1):
+    if len({item.family or item.id for item in used}) < 2 * (len(names) + 1):
         return None
     x = np.array([[math.log(item.scales[name]) for name in names] for item in used])
     design = np.column_stack([np.ones(len(used)), x])
-    within = np.array([1 / (2 * (item.n - 1)) for item in used])
-    # The sd of few runs is too small on average, and its logarithm by half its variance.
-    y = np.log([item.sd for item in used]) + within / 2
+    y, within = log_sd(np.array([item.sd for item in used]), np.array([item.n - 1.0 for item in used]))
+    sizes = Counter(item.family or item.id for item in used)
+    share = np.array([1 / sizes[item.family or item.id] for item in used])
     between = 0.5
     for _ in range(100):
-        weights = 1 / (within + between**2)
+        weights = share / (within + between**2)
         inverse = np.linalg.inv(design.T @ (weights[:, None] * design))
         coefficients = inverse @ (design.T @ (weights * y))
         residual = y - design @ coefficients
-        excess = float(weights @ residual**2) - (len(used) - design.shape[1])
+        excess = float(weights @ residual**2) - (float(share.sum()) - design.shape[1])
         new = math.sqrt(max(LEAST_BETWEEN**2, between**2 + excess / float(weights.sum())))
         if abs(new - between) < 1e-6:
             break
@@ -185,7 +255,7 @@ def fit(groups: Sequence[Measured], names: tuple[Scale, ...]) -> Fit | None:
         between=between,
         low=x.min(axis=0),
         high=x.max(axis=0),
-        groups=len(used),
+        groups=len(sizes),
     )
 
 
@@ -208,15 +278,67 @@ def fitted(groups: Sequence[Measured]) -> SpreadModel:
     return SpreadModel(fits=fits, widest=max((item.sd for item in groups), default=math.inf))
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Pairs of equal runs of one recipe, judged by the model of all other recipes."""
+
+    id: str
+    pairs: int
+    beyond: int
+    """Pairs whose gap lies beyond the 95% interval: false alarms."""
+    sd: float
+    reach: float
+    """Median half width of the intervals."""
+
+
+def left_out(groups: Sequence[Measured], scales: Sequence[Scale] | None = None) -> list[LeftOut]:
+    """The false alarms on every group whose losses are kept, with its family left out of the fits.
+
+    `scales` are those that the records show, by default all.
+    """
+    from scipy.special import stdtrit  # loaded when needed: it takes longer than the rest together
+
+    found = []
+    for item in groups:
+        if not item.finals:
+            continue
+        others = fitted([other for other in groups if (other.family or other.id) != (item.family or item.id)])
+        shown = {name: value for name, value in item.scales.items() if scales is None or name in scales}
+        each = []
+        for one in item.falls:
+            guess = others.at({**shown, "fall": one} if "fall" in shown else shown)
+            each.append((guess.sd, guess.df) if guess is not None else (others.widest, math.inf))
+        gaps, reaches = [], []
+        for i, j in itertools.combinations(range(len(item.finals)), 2):
+            gaps.append(abs(item.finals[i] - item.finals[j]))
+            df = min(each[i][1], each[j][1])
+            quantile = CONFIDENCE_BOUND if math.isinf(df) else float(stdtrit(df, 0.975))
+            reaches.append(quantile * math.hypot(each[i][0], each[j][0]))
+        beyond = sum(gap > reach for gap, reach in zip(gaps, reaches, strict=True))
+        found.append(LeftOut(id=item.id, pairs=len(gaps), beyond=beyond, sd=item.sd, reach=float(np.median(reaches))))
+    return found
+
+
 def _measured(item: dict[str, object]) -> Measured:
     n, sd = as_int(item.get("n")), as_float(item.get("sd"))
     if n is None or n < 2 or sd is None or sd <= 0:
         raise ValueError(f"group {item.get('id')!r} needs n (at least 2) and sd")
     scales: dict[Scale, float] = {}
-    for name in ("tokens", "parameters", "rate", "iterations"):
+    for name in SCALES:
         value = as_float(item.get(name))
         if value is not None and value > 0:
             scales[name] = value
     return Measured(
-        id=as_text(item.get("id")) or "", n=n, sd=sd, scales=scales, source=as_text(item.get("source")) or ""
+        id=as_text(item.get("id")) or "",
+        n=n,
+        sd=sd,
+        scales=scales,
+        source=as_text(item.get("source")) or "",
+        family=as_text(item.get("family")) or "",
+        finals=_numbers(item.get("finals")),
+        falls=_numbers(item.get("falls")),
     )
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    return tuple(number for item in as_list(value) if (number := as_float(item)) is not None)

@@ -21,7 +21,7 @@ def _logged(end: float = 1.9, config: dict[str, object] | None = None, last: int
     return rates(run(curve(end, last=last), config=config or {}), rows)
 
 
-@pytest.mark.parametrize(("end", "said"), [(2.4, "too high"), (1.5, "too low")])
+@pytest.mark.parametrize(("end", "said"), [(2.7, "too high"), (1.3, "too low")])
 def test_another_peak_is_the_cause_whichever_run_is_higher(end: float, said: str) -> None:
     found = ask("learning-rate", laptop(), laptop(end, learning_rate=1e-2)).cause
     assert (found.strength, found.evidence) == ("strong", "computed")
@@ -58,8 +58,8 @@ def test_equal_rates_are_ruled_out_and_unknown_ones_named() -> None:
 def test_another_lowest_rate_is_a_small_cause() -> None:
     found = ask("learning-rate", laptop(), laptop(1.8, min_lr=1e-5)).cause
     assert found.strength == "possible"
-    assert found.size == pytest.approx(0.01)
-    assert "10 times that" in found.text
+    assert found.size == pytest.approx(0.05 * 9e-5 / 1e-3)
+    assert "22 times that" in found.text
 
 
 def test_another_horizon_with_how_far_each_decay_is() -> None:
@@ -151,3 +151,26 @@ def test_a_log_that_ends_early_does_not_rule_another_decay_out() -> None:
     short = _logged(last=1000)
     found = ask("learning-rate-horizon", short, _logged(2.4))
     assert not found.ruled_out
+
+
+def test_rows_that_the_other_log_leaves_out_are_no_other_schedule() -> None:
+    """The warm-up ends between two rows of one log: interpolated there, its rate is below the other's peak."""
+    settings: dict[str, object] = {**LAPTOP, "warmup_iters": 20, "max_iters": 300, "lr_decay_iters": 300}
+    made = TrainConfig.from_dict({**settings, "n_layer": 4})
+    dense, sparse = ({at: learning_rate(made, at) for at in range(0, 301, by)} for by in (1, 3))
+    ends = [
+        rates(run(curve(1.9 + more, last=300), config=settings), rows) for more, rows in ((0, dense), (0.3, sparse))
+    ]
+    assert ask("learning-rate-horizon", ends[0], ends[1]).silent
+    other = {at: rate if at < 150 else 0.5 * rate for at, rate in sparse.items()}
+    fault = rates(run(curve(2.2, last=300), config=settings), other)
+    assert ask("learning-rate-horizon", ends[0], fault).cause.numbers["first_apart"] == 150
+
+
+def test_a_horizon_is_worth_the_updates_that_it_loses_against_the_decay_that_it_leaves_out() -> None:
+    """A horizon of half the length trains the other half at min_lr; a longer one gains rate and loses the decay."""
+    short = ask("learning-rate-horizon", laptop(), laptop(2.3, lr_decay_iters=1000)).cause
+    longer = ask("learning-rate-horizon", laptop(), laptop(2.3, lr_decay_iters=20_000)).cause
+    assert short.size is not None
+    assert longer.size is not None
+    assert short.size > max(0.1, longer.size)

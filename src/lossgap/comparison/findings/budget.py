@@ -80,6 +80,7 @@ def batch(pair: Pair) -> Result:
             yield ruled_out("computed", f"Both read about {tokens[0].value:,.0f} tokens per update.")
         return
     yield from _by_scatter(pair, stated=None)
+    yield from _one_device(pair)
     yield lacking(control, test, what="whether an update has as many tokens in both")
 
 
@@ -108,6 +109,26 @@ def _other_batch(pair: Pair, control: float, test: float, known: Evidence, unit:
         size=weight.size,
         settle="Train the test with the control's tokens per update.",
         command=_with_batch_of_control(pair),
+    )
+
+
+def _one_device(pair: Pair) -> Result:
+    """The batch of one device differs, and neither record says over how many devices and micro-batches it is summed."""
+    sizes = pair.control.batch_size, pair.test.batch_size
+    if not (isinstance(sizes[0], Known) and isinstance(sizes[1], Known)) or sizes[0].value == sizes[1].value:
+        return
+    ratio = sizes[1].value / sizes[0].value
+    size = BATCH_SHARE * weighing.slope(pair) * abs(math.log(ratio))
+    yield cause(
+        "possible",
+        weighing.evidence(*sizes),
+        f"A device reads {sizes[0].value:,} sequences at a time in the control and {sizes[1].value:,} in the test. "
+        "Devices and accumulation are not in both records, so the updates may differ by another ratio, or not at all.",
+        numbers={"control": sizes[0].value, "test": sizes[1].value, "ratio": ratio, "unit": "sequences"},
+        effect=None if weighing.overfits(pair) else -math.copysign(size, math.log(ratio)),
+        size=size,
+        settle="Give gradient_accumulation_steps (over all devices) of both.",
+        title="The batch of one device differs",
     )
 
 

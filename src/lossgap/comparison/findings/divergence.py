@@ -201,7 +201,8 @@ def risen(facts: Facts) -> Risen | None:
     if facts.train_eval is not None and len(facts.train_eval) > 3:
         return _risen_evaluations(facts.train_eval)
     curve = facts.train
-    if curve is None or len(curve) < 40 or curve.meaning.kind == "run-mean":
+    least = 20 if curve is not None and curve.meaning.kind == "interval-mean" else 40  # a mean of many batches
+    if curve is None or len(curve) < least or curve.meaning.kind == "run-mean":
         return None
     width = max(5, len(curve) // 20)
     level = medians(curve.values, width)

@@ -9,8 +9,12 @@ from lossgap.comparison.findings.chance import settings_explain, settings_reach
 from lossgap.comparison.findings.divergence import not_finite, risen
 from lossgap.comparison.rules import Finding, Pair, Result, cause, remark, rule
 
-FALSE_ALARM = 1e-4
+FALSE_ALARM = 1e-3
 """Chance that seeds alone make such a gap, by Student's t: a spread over few seeds says little about the rare ones."""
+WHILE_CLOSING = 1e-5
+"""The same where the gap was larger and closes, as that of a seed does which stays on the first plateau for longer."""
+CLOSING = 0.75
+"""Share of the largest gap of the curves, below which the last one is closing. A choice."""
 LEAST_ERRORS = 4.0
 """Standard errors at least; also where the spread is a stated bound, which has no degrees of freedom."""
 LEAST_GAP = 0.04
@@ -101,7 +105,12 @@ def _errors(pair: Pair) -> float:
         return LEAST_ERRORS
     from scipy.special import stdtrit  # loaded when needed: it takes longer than the rest together
 
-    return max(LEAST_ERRORS, -float(stdtrit(df, FALSE_ALARM / 2)))
+    return max(LEAST_ERRORS, -float(stdtrit(df, (WHILE_CLOSING if _closes(pair) else FALSE_ALARM) / 2)))
+
+
+def _closes(pair: Pair) -> bool:
+    common, gap = pair.alignment.common, pair.alignment.gap("last")
+    return common is not None and gap is not None and abs(gap) < CLOSING * float(abs(common.gaps).max(initial=0.0))
 
 
 def _onset(pair: Pair) -> str:

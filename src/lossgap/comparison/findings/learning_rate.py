@@ -13,6 +13,7 @@ from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings import weighing
 from lossgap.comparison.findings.command import retrain
 from lossgap.comparison.rules import Finding, Pair, Result, Strength, cause, lacking, remark, rule, ruled_out
+from lossgap.runs.values import as_float
 
 RATE = ("learning_rate", "min_lr")
 SCHEDULE = ("lr_decay_iters", "decay_lr", "min_lr")
@@ -25,6 +26,9 @@ RATE_EFFECT = 0.03
 (MarinFold#75). Far from it the loss of a young run follows the number of updates that the rate is worth."""
 DECAY_EFFECT = 0.05
 """Nats that the decay from the peak to a tenth of it is worth, roughly: 0.02 to 0.06 in runs of both kinds."""
+
+MIN_LR_EFFECT = 0.01
+"""Nats that another min_lr is worth where the record gives no number of it. A choice."""
 
 
 @rule("learning-rate", title="Learning rate differs", group="B", order=3)
@@ -82,7 +86,10 @@ def _lowest(pair: Pair, numbers: dict[str, float]) -> Result:
     if lowest is None:
         yield ruled_out("computed", f"Both peak at a learning rate of {numbers['control']:g}.", numbers=numbers)
         return
-    weight = weighing.weigh(pair, ("min_lr",), size=0.01)
+    low = [value for value in (as_float(lowest.control), as_float(lowest.test)) if value is not None]
+    # What the decay to a tenth of the peak is worth, by the share of the peak that is decayed more or less.
+    size = DECAY_EFFECT * abs(low[1] - low[0]) / numbers["control"] if len(low) == 2 else MIN_LR_EFFECT
+    weight = weighing.weigh(pair, ("min_lr",), size=size)
     yield cause(
         weight.strength,
         weighing.of_settings((lowest,)),
@@ -143,7 +150,7 @@ def learning_rate_horizon(pair: Pair) -> Result:
         yield ruled_out("computed", f"Each learning rate decays over its own run. {_done(phases)}")
         return
     names = [f"{item.value:,} iterations" if item.known else "none (constant)" for item in horizons]
-    size = DECAY_EFFECT * max(0.2, abs(phases[1] - phases[0])) if phases else DECAY_EFFECT
+    size = _horizon_size(pair, phases, ends)
     # A horizon that goes with the length is one decision with it, and the length carries the weight.
     together = weighing.length_ratio(pair) not in (None, 1.0)
     weight = weighing.weigh(pair, (*SCHEDULE, "max_iters") if together else SCHEDULE, size=size)
@@ -163,6 +170,33 @@ def learning_rate_horizon(pair: Pair) -> Result:
         settle="Train both with lr_decay_iters equal to max_iters, so that the decay ends with the run.",
         command=retrain(pair.test, lr_decay_iters=pair.test.max_iters.value) if pair.test.max_iters.known else "",
     )
+
+
+def _horizon_size(pair: Pair, phases: tuple[float, float] | None, ends: list[float]) -> float:
+    """What another decay is worth: the updates that a lower mean rate loses, against the decay that was not completed.
+
+    slope x ln(ratio of the mean rates) for the first, as for a warm-up, DECAY_EFFECT x (difference of the phases) for
+    the second. A longer horizon gains the one and loses the other.
+    """
+    if phases is None:
+        return DECAY_EFFECT
+    decay = DECAY_EFFECT * (phases[0] - phases[1])
+    means = [_mean_rate(facts, end) for (_, facts), end in zip(pair.runs, ends, strict=True)]
+    if means[0] is None or means[1] is None or weighing.length_ratio(pair) != 1.0:
+        return max(0.2 * DECAY_EFFECT, abs(decay))
+    return max(0.2 * DECAY_EFFECT, abs(decay - weighing.slope(pair) * math.log(means[1] / means[0])))
+
+
+MEAN_POINTS = 64
+
+
+def _mean_rate(facts: Facts, end: float) -> float | None:
+    """The mean learning rate up to iteration `end` as a share of its peak; None where the schedule is not known."""
+    at = (np.arange(MEAN_POINTS) + 0.5) / MEAN_POINTS * end
+    rates = [facts.lr_at(float(x)).value for x in at]
+    peak = facts.learning_rate.value or 0.0
+    known = [rate / peak for rate in rates if rate is not None and peak > 0]
+    return float(np.mean(known)) if len(known) == MEAN_POINTS and max(known) > 0 else None
 
 
 def _phases(pair: Pair, ends: list[float]) -> tuple[float, float] | None:
@@ -214,8 +248,8 @@ def _by_rows(pair: Pair, *, stated: bool) -> Result:
             what = "over how many iterations each learning rate decays"
             yield lacking(pair.control.horizon, pair.test.horizon, what=what)
         return
-    iters, control, test, equal_peaks = shapes
-    apart = np.flatnonzero(np.abs(control - test) > SAME_SHAPE)
+    iters, control, test, slack, equal_peaks = shapes
+    apart = np.flatnonzero(np.abs(control - test) > SAME_SHAPE + slack)
     if not len(apart):
         ends = [float(_rates(facts)["iter"].to_numpy()[-1]) for _, facts in pair.runs]
         if not stated and max(ends) <= 1.05 * min(ends):
@@ -246,10 +280,12 @@ def _rates(facts: Facts) -> pl.DataFrame:
     return rows.unique(subset="iter", keep="last").sort("iter").select("iter", "lr")
 
 
-def _common_shapes(pair: Pair) -> tuple[Shape, Shape, Shape, bool] | None:
-    """Iterations that both cover, both rates as shares of their peaks, whether the peaks are equal; None below 5 rows.
+def _common_shapes(pair: Pair) -> tuple[Shape, Shape, Shape, Shape, bool] | None:
+    """Iterations that both cover, both rates as shares of their peaks, the slack of these, whether the peaks are equal.
 
-    Rates between two rows are interpolated: the rows of a decay may stand where the other log has none.
+    None below 5 rows. Rates between two rows are interpolated: the rows of a decay may stand where the other log has
+    none. The slack of an interpolated rate is the change from one of its rows to the next: between them the schedule
+    may bend, as at the end of a warm-up.
     """
     tables = [_rates(facts) for _, facts in pair.runs]
     if min(table.height for table in tables) < 5:
@@ -260,13 +296,21 @@ def _common_shapes(pair: Pair) -> tuple[Shape, Shape, Shape, bool] | None:
     iters = iters[(iters >= low) & (iters <= high)]
     if len(iters) < 5:
         return None
-    rates = [np.interp(iters, at, table["lr"].to_numpy()) for at, table in zip(places, tables, strict=True)]
+    logged = [table["lr"].to_numpy() for table in tables]
+    rates = [np.interp(iters, at, lr) for at, lr in zip(places, logged, strict=True)]
     # The peaks are of all rows: the stretch in common may lie behind one of them.
-    peaks = [float(table["lr"].to_numpy().max()) for table in tables]
+    peaks = [float(lr.max()) for lr in logged]
     if min(peaks) <= 0:
         return None
+    slack = sum(_between(iters, at, lr) / peak for at, lr, peak in zip(places, logged, peaks, strict=True))
     equal = abs(math.log(peaks[0] / peaks[1])) < SAME_RATE
-    return iters, rates[0] / peaks[0], rates[1] / peaks[1], equal
+    return iters, rates[0] / peaks[0], rates[1] / peaks[1], np.asarray(slack), equal
+
+
+def _between(iters: Shape, at: Shape, lr: Shape) -> Shape:
+    """The change of the rate from the row before each of `iters` to the row after it; 0 where a row stands there."""
+    after = np.searchsorted(at, iters).clip(1, len(at) - 1)
+    return np.where(np.isin(iters, at), 0.0, np.abs(lr[after] - lr[after - 1]))
 
 
 def _warm_up_by_rows(facts: Facts) -> Known[int] | None:

@@ -134,7 +134,8 @@ def other_settings(pair: Pair) -> Result:
         and item.name not in ADAM
         and not is_bookkeeping(item.name)
         and item.name not in (*PROCESSES, *NODES)
-        and item.name not in ("vocab_size", "n_params", "tokens_per_iter", "epochs", "num_epochs", "num_train_epochs")
+        and item.name
+        not in ("micro_steps", "vocab_size", "n_params", "tokens_per_iter", "epochs", "num_epochs", "num_train_epochs")
     ]
     if not items:
         return
