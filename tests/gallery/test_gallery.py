@@ -19,21 +19,26 @@ MOST_NULLS = 0.05
 """Share of null pairs that may have any cause."""
 MOST_PER_RULE = 2
 """Null pairs that one rule may blame."""
-TRIVIAL_FIRST = "with the spread measured, beta2 0.99 against 0.9901 is still the first cause beside one planted fault"
-MOST_DECOYS = {"measured": 14, "unknown": 17}
-"""Pairs in which a setting that was added as a decoy is among the causes, at most: what was measured."""
+MOST_DECOYS = 0
+"""Pairs in which a setting that was added as a decoy is among the causes."""
+LEAST_SHOWN = 0.95
+"""Of the pairs whose planted setting the mode shows, the share whose true cause is first or second."""
 FLOORS: dict[tuple[str, Mode], int] = {
-    ("measured", "visible"): 63,
-    ("measured", "decoy"): 63,
-    ("measured", "stripped"): 33,
-    ("unknown", "visible"): 53,
-    ("unknown", "decoy"): 58,
-    ("unknown", "stripped"): 49,
+    ("measured", "visible"): 88,
+    ("measured", "decoy"): 88,
+    ("measured", "stripped"): 48,
+    ("measured", "nanogpt"): 88,
+    ("measured", "huggingface"): 36,
+    ("unknown", "visible"): 85,
+    ("unknown", "decoy"): 85,
+    ("unknown", "stripped"): 48,
+    ("unknown", "nanogpt"): 83,
+    ("unknown", "huggingface"): 36,
 }
 """Of the 105 pairs with a planted cause, how many are answered right at least: what was measured on 2026-11-24.
 
-A setting that is only named as missing counts no longer (stripped). Settings whose gap lies inside the margin, or
-inside noise far larger than what they can make, have no cause: horizon-long, warm-up-long and two resumed pairs.
+30 of them are faults that no setting shows, beside true or trivial settings; a setting that is only named as missing
+does not count (stripped); gaps inside the margin have no cause.
 """
 
 SPREADS = ("measured", "unknown")
@@ -146,17 +151,11 @@ def test_a_decoy_is_never_a_cause(scores: dict[str, Scores], spread: str) -> Non
     assert len(healthy) > 70
     # The rows that a decoy leaves out matter where the losses jump about.
     blamed = [item for item in healthy if not set(item.answer.causes) <= seen[item.plant.name, item.seed]]
-    assert len(blamed) <= MOST_DECOYS[spread], [(item.plant.name, item.seed, item.answer.causes) for item in blamed]
+    assert len(blamed) <= MOST_DECOYS, [(item.plant.name, item.seed, item.answer.causes) for item in blamed]
 
 
 @pytest.mark.parametrize("mode", ["visible", "decoy"])
-@pytest.mark.parametrize(
-    "spread",
-    [
-        pytest.param("measured", marks=pytest.mark.xfail(strict=True, reason=TRIVIAL_FIRST)),
-        "unknown",
-    ],
-)
+@pytest.mark.parametrize("spread", SPREADS)
 def test_a_trivial_setting_beside_a_fault_is_never_the_cause(
     scores: dict[str, Scores], spread: str, mode: Mode
 ) -> None:
@@ -166,13 +165,18 @@ def test_a_trivial_setting_beside_a_fault_is_never_the_cause(
         assert set(item.answer.causes) <= {item.plant.truth, *item.plant.also}, (item.plant.name, item.seed)
 
 
-@pytest.mark.parametrize(
-    "spread",
-    [
-        "measured",
-        pytest.param("unknown", marks=pytest.mark.xfail(strict=True, reason="47 right by the rules, 47 by a diff")),
-    ],
-)
+@pytest.mark.parametrize("mode", ["visible", "decoy", "nanogpt", "huggingface"])
+@pytest.mark.parametrize("spread", SPREADS)
+def test_where_the_setting_is_shown_it_is_the_first_or_second_cause(
+    scores: dict[str, Scores], spread: str, mode: Mode
+) -> None:
+    mine = [item for item in scores[spread].planted(mode) if item.shown and not item.no_need]
+    missed = [(item.plant.name, item.seed, item.answer.causes) for item in mine if not item.right]
+    assert len(mine) >= (25 if mode == "huggingface" else 70)
+    assert len(missed) <= (1 - LEAST_SHOWN) * len(mine), missed
+
+
+@pytest.mark.parametrize("spread", SPREADS)
 def test_the_rules_beat_a_diff_of_the_configs(scores: dict[str, Scores], spread: str) -> None:
     mine = scores[spread].planted("visible")
     shown = [item for item in mine if item.answer.word == "different"]

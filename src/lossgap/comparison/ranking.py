@@ -21,6 +21,8 @@ from lossgap.comparison.verdict import Verdict
 
 TRACES = "looks-like-"
 """With which the ids of rules begin that see a trace of a fault in bare curves (findings/traces.py)."""
+FAILED = ("diverged", "not-finite", "float16-overflow")
+"""Rules that see a training fail: that is a fact whatever the noise, and a failed run's own scatter makes the noise."""
 AGAINST = "It pushes the other way, so it cannot explain this gap."
 FAR_TOO_SMALL = 25.0
 """The multiple of its size beyond which a cause is none: five times the one beyond which it is only possible
@@ -72,6 +74,8 @@ def _judged(item: Finding, gap: float | None, verdict: Verdict, error: float | N
 def _in_noise(item: Finding, gap: float, bounded: bool, error: float | None) -> Finding:
     """A cause of a gap that chance alone could make."""
     size, settings = item.magnitude, item.evidence in ("measured", "computed")
+    if item.id in FAILED and item.strength == "strong":
+        return replace(item, strength="likely")
     if size is None or error is None:
         if item.id.startswith(TRACES):
             return item if bounded else _as_remark(item, NO_GAP)

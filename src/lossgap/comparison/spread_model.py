@@ -193,7 +193,7 @@ def scales_of(facts: Facts) -> dict[Scale, float]:
 
 
 def fall(iters: Floats, values: Floats) -> float | None:
-    """What a curve falls by from a quarter of its length to its end, or to its lowest value before that, in nats.
+    """The nats that a curve falls by from a quarter of its length to its end, or to its lowest value before that.
 
     None where no evaluation but the first lies in its first quarter.
     """

@@ -173,7 +173,7 @@ def learning_rate_horizon(pair: Pair) -> Result:
 
 
 def _horizon_size(pair: Pair, phases: tuple[float, float] | None, ends: list[float]) -> float:
-    """What another decay is worth: the updates that a lower mean rate loses, against the decay that was not completed.
+    """The size of another decay: the updates that a lower mean rate loses, against the decay that was not completed.
 
     slope x ln(ratio of the mean rates) for the first, as for a warm-up, DECAY_EFFECT x (difference of the phases) for
     the second. A longer horizon gains the one and loses the other.
