@@ -38,6 +38,9 @@ PINNED = {
     "canary": """
         fail_on_fault full json
     """,
+    "bench": """
+        against full iters json pairs starts updates
+    """,
     "runs": """
         full json
     """,

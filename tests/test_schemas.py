@@ -26,7 +26,7 @@ NAMES = sorted(
 
 
 def test_each_command_that_prints_json_has_a_schema() -> None:
-    commands = {"canary", "comparison", "explanation", "read", "record", "replay", "runs", "samples", "train"}
+    commands = {"bench", "canary", "comparison", "explanation", "read", "record", "replay", "runs", "samples", "train"}
     assert commands <= set(NAMES)
 
 

@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("references", "forecasting"),
     ("gating",),
     ("evaluation", "sampling"),
-    ("parity",),
+    ("parity", "pace"),
     ("kernels",),
     ("attribution",),
     ("report",),

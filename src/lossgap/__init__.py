@@ -9,6 +9,7 @@ from lossgap.version import __version__ as __version__
 if TYPE_CHECKING:
     from lossgap.api import (
         baseline,
+        bench,
         canary,
         compare,
         explain,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lossgap.gating.accepted import Baseline
     from lossgap.gating.judge import GateResult
     from lossgap.kernels.check import Canary
+    from lossgap.pace.bench import Bench
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
     from lossgap.references.placement import Placement
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baseline",
+    "Bench",
     "Canary",
     "Comparison",
     "Explanation",
@@ -62,6 +65,7 @@ __all__ = [
     "Sampling",
     "TrainConfig",
     "baseline",
+    "bench",
     "canary",
     "compare",
     "explain",
@@ -82,6 +86,7 @@ __all__ = [
 
 _HOMES = {
     "Baseline": "lossgap.gating.accepted",
+    "Bench": "lossgap.pace.bench",
     "Canary": "lossgap.kernels.check",
     "Comparison": "lossgap.comparison.comparison",
     "Explanation": "lossgap.attribution.explanation",
@@ -100,6 +105,7 @@ _HOMES = {
     "Sampling": "lossgap.sampling",
     "TrainConfig": "lossgap.config",
     "baseline": "lossgap.api",
+    "bench": "lossgap.api",
     "canary": "lossgap.api",
     "compare": "lossgap.api",
     "explain": "lossgap.api",

@@ -16,6 +16,7 @@ from lossgap.arguments import Given, asked, read_arguments
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
 from lossgap.options import (
+    BenchOptions,
     CompareOptions,
     ExplainOptions,
     ForecastOptions,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lossgap.gating.judge import GateResult
     from lossgap.gpt import GPTConfig
     from lossgap.kernels.check import Canary
+    from lossgap.pace.bench import Bench
     from lossgap.parity.record import Recorded
     from lossgap.parity.replay_result import Replay
     from lossgap.references.placement import Placement
@@ -282,10 +284,46 @@ def canary(*configs: str | Path, **settings: object) -> Canary:
 def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = None) -> Canary:
     """Check the run that the words of a command line mean, with `settings` on top. Raises as `canary`."""
     from lossgap.kernels.check import canary as check_given
+
+    return check_given(_recipe(argv, settings))
+
+
+@takes(BenchOptions)
+def bench(*configs: str | Path, say: Say = str, **settings: object) -> Bench:
+    """How fast a training is on this machine, by part; the same as `lossgap bench`.
+
+    `configs` are one run folder or checkpoint, or presets and config files (none: the laptop recipe); `settings` that
+    are not keywords of this call are `TrainConfig` fields and win over them. Raises LossgapError for what the caller
+    can mend.
+    """
+    own = {name: settings.pop(name) for name in settings_of(BenchOptions) if name in settings}
+    if own.get("against") is not None:
+        own["against"] = Path(str(own["against"]))
+    return bench_given([str(config) for config in configs], asked(BenchOptions, own, "bench"), settings, say=say)
+
+
+def bench_given(
+    argv: Sequence[str], options: BenchOptions, settings: Mapping[str, object] | None = None, *, say: Say = str
+) -> Bench:
+    """Measure the training that the words of a command line mean, with `settings` on top. Raises as `bench`."""
+    from lossgap.pace.bench import bench as measure
+
+    given = _recipe(argv, settings)
+    return measure(_config(given), options, ", ".join(map(str, given.positionals)) or LAPTOP, say)
+
+
+def _recipe(argv: Sequence[str], settings: Mapping[str, object] | None) -> Given:
+    """Return what a command line and `settings` name: a run or configs, or the laptop recipe where they name none."""
     from lossgap.training.recipe_source import read_given
 
     is_named = any(isinstance(item, str) for item in read_arguments(argv, TrainConfig))
-    return check_given(_with(read_given(argv if is_named else [LAPTOP, *argv]), settings or {}))
+    return _with(read_given(argv if is_named else [LAPTOP, *argv]), settings or {})
+
+
+def _config(given: Given) -> TrainConfig:
+    from lossgap.training.recipe_source import source_of
+
+    return source_of(given, "")[0]
 
 
 @takes(ReplayOptions)

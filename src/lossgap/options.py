@@ -188,6 +188,28 @@ class CanaryFlags(AnswerFlags):
 
 
 # ---------------------------------------------------------------------------------------------
+# bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """The options of `bench`, beside the settings of the training."""
+
+    updates: int = setting(50, "updates timed whole, and as many again by part", "updates")
+    starts: int = setting(3, "cold starts timed; 0 for none", "starts")
+    against: Path | None = setting(
+        None, "a nanoGPT checkout with its data prepared: cold runs of both alternate", value="DIR"
+    )
+    pairs: int = setting(3, "cold runs of each, with --against", "pairs")
+    iters: int = setting(200, "last iteration of a cold run", "iterations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchFlags(AnswerFlags, BenchOptions):
+    """Flags of `lossgap bench`; its others are settings of the training."""
+
+
+# ---------------------------------------------------------------------------------------------
 # sample, read, runs, train
 
 

@@ -23,6 +23,7 @@ from lossgap.config_file import resolve_arguments, train_config
 from lossgap.errors import LossgapError
 from lossgap.options import (
     BaselineFlags,
+    BenchFlags,
     CanaryFlags,
     CompareFlags,
     DemoFlags,
@@ -48,6 +49,7 @@ FLAGS: Mapping[str, type] = {
     "record": RecordFlags,
     "replay": ReplayFlags,
     "canary": CanaryFlags,
+    "bench": BenchFlags,
     "runs": RunsFlags,
     "forecast": ForecastFlags,
     "baseline": BaselineFlags,
@@ -55,7 +57,7 @@ FLAGS: Mapping[str, type] = {
     "demo": DemoFlags,
 }
 """Each command's own flags."""
-OF_A_TRAINING = ("train", "record", "canary", "demo")
+OF_A_TRAINING = ("train", "record", "canary", "bench", "demo")
 """Commands that take the settings of a training as well."""
 
 

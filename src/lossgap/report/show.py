@@ -24,6 +24,7 @@ from lossgap.report.terminal import Terminal
 Json = dict[str, Any]
 
 MODULES = {
+    "Bench": "lossgap.report.bench_view",
     "Canary": "lossgap.report.canary_view",
     "Comparison": "lossgap.report.comparison_view",
     "Explanation": "lossgap.report.explanation_view",

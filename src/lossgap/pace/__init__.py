@@ -1,0 +1,1 @@
+"""How fast a training is on this machine, by part, and beside nanoGPT's."""
