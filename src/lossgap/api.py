@@ -289,7 +289,7 @@ def canary_given(argv: Sequence[str], settings: Mapping[str, object] | None = No
 
 
 @takes(BenchOptions)
-def bench(*configs: str | Path, say: Say = str, **settings: object) -> Bench:
+def bench(*configs: str | Path, say: Say = lambda line: None, **settings: object) -> Bench:
     """How fast a training is on this machine, by part; the same as `lossgap bench`.
 
     `configs` are one run folder or checkpoint, or presets and config files (none: the laptop recipe); `settings` that
@@ -303,7 +303,11 @@ def bench(*configs: str | Path, say: Say = str, **settings: object) -> Bench:
 
 
 def bench_given(
-    argv: Sequence[str], options: BenchOptions, settings: Mapping[str, object] | None = None, *, say: Say = str
+    argv: Sequence[str],
+    options: BenchOptions,
+    settings: Mapping[str, object] | None = None,
+    *,
+    say: Say = lambda line: None,
 ) -> Bench:
     """Measure the training that the words of a command line mean, with `settings` on top. Raises as `bench`."""
     from lossgap.pace.bench import bench as measure

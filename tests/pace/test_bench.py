@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -15,7 +16,15 @@ from lossgap.pace.bench import Ratio, Timing
 from lossgap.pace.cold_start import timed
 from lossgap.pace.stopwatch import PARTS, Stand
 
-TINY = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "batch_size": 4, "eval_iters": 2, "threads": 1}
+TINY: dict[str, Any] = {
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 16,
+    "block_size": 16,
+    "batch_size": 4,
+    "eval_iters": 2,
+    "threads": 1,
+}
 
 
 @pytest.fixture
@@ -26,7 +35,7 @@ def text(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("more", [{}, {"dropout": 0.1, "gradient_accumulation_steps": 3}, {"optimizer": "muon"}])
-def test_a_bench_says_where_the_time_goes(text: str, more: dict[str, object]) -> None:
+def test_a_bench_says_where_the_time_goes(text: str, more: dict[str, Any]) -> None:
     found = lossgap.bench("shakespeare_char_cpu", updates=4, starts=0, dataset=text, **TINY, **more)
     assert tuple(found.parts) == PARTS
     assert found.update.count == found.parts["forward"].count == 4
@@ -34,10 +43,12 @@ def test_a_bench_says_where_the_time_goes(text: str, more: dict[str, object]) ->
     assert found.tokens_per_second == pytest.approx(found.config.tokens_per_iter / found.update.median)
     answer = found.text()
     assert len(answer.splitlines()) <= 24
-    assert "tokens per second" in answer and "backward" in answer
+    assert "tokens per second" in answer
+    assert "backward" in answer
     body = json.loads(json.dumps(found.json(), allow_nan=False))
     jsonschema.Draft202012Validator(schemas.load("bench")).validate(body)
-    assert body["start_up"] is None and body["why"]["start_up"] == "--starts=0"
+    assert body["start_up"] is None
+    assert body["why"]["start_up"] == "--starts=0"
 
 
 def test_what_is_timed_is_the_training(text: str, tmp_path: Path) -> None:
@@ -72,7 +83,9 @@ def test_a_cold_run_without_iterations_is_an_error() -> None:
 
 def test_a_ratio_has_the_interval_of_its_pairs() -> None:
     found = Ratio.of([2.0, 2.0, 4.0], [1.0, 2.0, 1.0])
-    assert found is not None and found.low is not None and found.high is not None
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
     assert found.mean == pytest.approx(2.0)
     assert found.low * found.high == pytest.approx(found.mean**2)
     assert found.high / found.mean == pytest.approx(2 ** (4.30265273 / 3**0.5), rel=1e-6)

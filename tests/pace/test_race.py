@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -22,7 +23,15 @@ print("step 0: train loss 4.2, val loss 4.3")
 for i in range(16):
     print(f"iter {i}: loss 4.1, time 1.00ms, mfu -100.00%")
 """
-TINY = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 16, "batch_size": 4, "eval_iters": 2, "threads": 1}
+TINY: dict[str, Any] = {
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 16,
+    "block_size": 16,
+    "batch_size": 4,
+    "eval_iters": 2,
+    "threads": 1,
+}
 
 
 def checkout(folder: Path, trainer: str) -> Path:
@@ -40,10 +49,12 @@ def raced(against: Path) -> lossgap.Bench:
 def test_both_run_cold_and_the_ratios_are_of_pairs(tmp_path: Path) -> None:
     found = raced(checkout(tmp_path, TRAINER))
     race = found.race
-    assert race is not None and len(race.theirs) == len(race.ours) == 1
+    assert race is not None
+    assert len(race.theirs) == len(race.ours) == 1
     assert (tmp_path / "calls.txt").read_text(encoding="utf-8") == "x"
     ratio = race.ratios["wall"]
-    assert ratio is not None and ratio.mean == pytest.approx(race.theirs[0].wall / race.ours[0].wall)
+    assert ratio is not None
+    assert ratio.mean == pytest.approx(race.theirs[0].wall / race.ours[0].wall)
     assert len(found.text().splitlines()) <= 24
     jsonschema.Draft202012Validator(schemas.load("bench")).validate(json.loads(json.dumps(found.json())))
 

@@ -138,7 +138,9 @@ class Bench(Shown):
         return self.flops_per_iter / self.update.median / self.peak if self.peak else None
 
 
-def bench(config: TrainConfig, options: BenchOptions, recipe: str = "", say: Callable[[str], None] = str) -> Bench:
+def bench(
+    config: TrainConfig, options: BenchOptions, recipe: str = "", say: Callable[[str], None] = lambda line: None
+) -> Bench:
     """Measure one training. `say` hears what takes its time.
 
     Raises LossgapError `nanogpt-not-prepared`, `bench-run-failed`, and what a training's start raises.
