@@ -50,7 +50,7 @@ class UpdateTimes:
 
 
 class Stand:
-    """One training, ready to be timed. Raises what a training's start raises: ConfigError, CorpusError, MachineError."""
+    """One training, ready to be timed. Raises what a start raises: ConfigError, CorpusError, MachineError."""
 
     def __init__(self, config: TrainConfig, corpus: Corpus | None = None) -> None:
         self.config = config
