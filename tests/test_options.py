@@ -41,6 +41,9 @@ PINNED = {
     "bench": """
         against full iters json pairs starts updates
     """,
+    "tune": """
+        apply full json
+    """,
     "runs": """
         full json
     """,

@@ -26,7 +26,19 @@ NAMES = sorted(
 
 
 def test_each_command_that_prints_json_has_a_schema() -> None:
-    commands = {"bench", "canary", "comparison", "explanation", "read", "record", "replay", "runs", "samples", "train"}
+    commands = {
+        "bench",
+        "canary",
+        "comparison",
+        "explanation",
+        "read",
+        "record",
+        "replay",
+        "runs",
+        "samples",
+        "train",
+        "tune",
+    }
     assert commands <= set(NAMES)
 
 

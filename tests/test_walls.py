@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("parity", "pace"),
     ("kernels",),
     ("attribution",),
+    ("tuning",),
     ("report",),
     ("api",),
     ("cli", "gating.pytest_plugin"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         replay,
         sample,
         train,
+        tune,
     )
     from lossgap.attribution.explain import Prepared
     from lossgap.attribution.explanation import Explanation
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from lossgap.runs.readers.source import load_run, load_runs
     from lossgap.runs.run import Run
     from lossgap.sampling import Samples, Sampling
+    from lossgap.tuning.tune import Tuned
 
 __all__ = [
     "Baseline",
@@ -64,6 +66,7 @@ __all__ = [
     "Samples",
     "Sampling",
     "TrainConfig",
+    "Tuned",
     "baseline",
     "bench",
     "canary",
@@ -82,6 +85,7 @@ __all__ = [
     "replay",
     "sample",
     "train",
+    "tune",
 ]
 
 _HOMES = {
@@ -104,6 +108,7 @@ _HOMES = {
     "Samples": "lossgap.sampling",
     "Sampling": "lossgap.sampling",
     "TrainConfig": "lossgap.config",
+    "Tuned": "lossgap.tuning.tune",
     "baseline": "lossgap.api",
     "bench": "lossgap.api",
     "canary": "lossgap.api",
@@ -122,6 +127,7 @@ _HOMES = {
     "replay": "lossgap.api",
     "sample": "lossgap.api",
     "train": "lossgap.api",
+    "tune": "lossgap.api",
 }
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lossgap.training.numerics import Numerics
     from lossgap.training.progress import Progress
     from lossgap.training.train import Outcome
+    from lossgap.tuning.tune import Tuned
 
 Say = Callable[[str], None]
 """Told, in a line each, what takes its time."""
@@ -314,6 +315,26 @@ def bench_given(
 
     given = _recipe(argv, settings)
     return measure(_config(given), options, ", ".join(map(str, given.positionals)) or LAPTOP, say)
+
+
+@takes(TrainConfig)
+def tune(*configs: str | Path, say: Say = lambda line: None, **settings: object) -> Tuned:
+    """Which settings are faster on this machine, and what each does to the loss; the same as `lossgap tune`.
+
+    `configs` are one run folder or checkpoint, or presets and config files (none: the laptop recipe); `settings` are
+    `TrainConfig` fields and win over them. It takes about a minute. Raises LossgapError for what the caller can mend.
+    """
+    return tune_given([str(config) for config in configs], settings, say=say)
+
+
+def tune_given(
+    argv: Sequence[str], settings: Mapping[str, object] | None = None, *, say: Say = lambda line: None
+) -> Tuned:
+    """Try settings against the training that the words of a command line mean. Raises as `tune`."""
+    from lossgap.tuning.tune import tune as try_settings
+
+    given = _recipe(argv, settings)
+    return try_settings(_config(given), ", ".join(map(str, given.positionals)) or LAPTOP, say)
 
 
 def _recipe(argv: Sequence[str], settings: Mapping[str, object] | None) -> Given:

@@ -209,6 +209,13 @@ class BenchFlags(AnswerFlags, BenchOptions):
     """Flags of `lossgap bench`; its others are settings of the training."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TuneFlags(AnswerFlags):
+    """Flags of `lossgap tune`; its others are settings of the training."""
+
+    apply: Path | None = setting(None, "write the recipe with the faster settings as a config", value="FILE")
+
+
 # ---------------------------------------------------------------------------------------------
 # sample, read, runs, train
 

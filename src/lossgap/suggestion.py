@@ -36,6 +36,7 @@ from lossgap.options import (
     RunsFlags,
     SampleFlags,
     TrainFlags,
+    TuneFlags,
 )
 from lossgap.presets import PRESETS, preset
 from lossgap.settings import settings_of
@@ -50,6 +51,7 @@ FLAGS: Mapping[str, type] = {
     "replay": ReplayFlags,
     "canary": CanaryFlags,
     "bench": BenchFlags,
+    "tune": TuneFlags,
     "runs": RunsFlags,
     "forecast": ForecastFlags,
     "baseline": BaselineFlags,
@@ -57,7 +59,7 @@ FLAGS: Mapping[str, type] = {
     "demo": DemoFlags,
 }
 """Each command's own flags."""
-OF_A_TRAINING = ("train", "record", "canary", "bench", "demo")
+OF_A_TRAINING = ("train", "record", "canary", "bench", "tune", "demo")
 """Commands that take the settings of a training as well."""
 
 

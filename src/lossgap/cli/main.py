@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "repeat a recorded stretch here, and separate hardware and numerics from every other cause",
     "canary": "this device's kernels at a run's shapes against float64, in seconds",
     "forecast": "what the losses of a run would be later, with a back-tested interval",
+    "tune": "which settings are faster on this machine, and what each does to the loss",
     "bench": "how fast a training is on this machine, by part, and beside nanoGPT",
     "baseline": "what several runs of the accepted state gave, for the gate",
     "gate": "pass, fail or needs more runs: a change against a baseline",

@@ -37,6 +37,7 @@ MODULES = {
     "Recorded": "lossgap.report.recorded_view",
     "Replay": "lossgap.report.replay_view",
     "Run": "lossgap.report.read_view",
+    "Tuned": "lossgap.report.tune_view",
 }
 """The module of each class of results."""
 PIPED = 80

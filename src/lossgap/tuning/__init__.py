@@ -1,0 +1,1 @@
+"""Which settings are fast on this machine, and what they cost in loss."""
