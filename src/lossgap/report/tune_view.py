@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # loads torch, which whoever has a Tuned has loaded already
 
 SCHEMA = "lossgap.tune/1"
 LENGTHS = (2000, 5000)
-TITLES = {"speed": "only the speed changes", "measurement": "only the measurement", "run": "the run changes"}
+TITLES = {"speed": "only speed", "run": "the run, too"}
 
 
 def view(tuned: Tuned) -> View:
@@ -24,7 +24,7 @@ def view(tuned: Tuned) -> View:
     machine = str(tuned.environment.get("gpu") or tuned.environment.get("cpu") or "unknown hardware")
     apart = [trial for trial in tuned.trials if trial.kind == "speed"]
     others = [trial for trial in tuned.trials if trial.kind != "speed"]
-    out = [f"{trial.name}: {trial.why}." for trial in tuned.trials if trial.why]
+    out = [f"{_short(trial)}: {trial.why}." for trial in tuned.trials if trial.why]
     rows = [("not timed", " ".join(out))] if out else []
     if tuned.load is not None:
         rows.append(("load", f"{tuned.load[0]:.1f} at the start, {tuned.load[1]:.1f} at the end"))
@@ -51,20 +51,25 @@ def _headline(tuned: Tuned) -> str:
 
 
 def _grid(tuned: Tuned, kind: str, trials: list[Trial], *, with_recipe: bool) -> Grid:
-    names = (TITLES[kind], "tokens/s", *(f"min to {n:,}" for n in LENGTHS), "loss", "evidence")
-    columns = tuple(GridColumn(name=name, number=0 < at < 4, prose=at == 4) for at, name in enumerate(names))
+    names = (TITLES[kind], "tokens/s", *(f"{n:,} its" for n in LENGTHS), "loss", "evidence")
+    columns = tuple(GridColumn(name=name, number=0 < at < 4) for at, name in enumerate(names))
     rows = []
     if with_recipe:
         rate = tuned.config.tokens_per_iter / tuned.update
-        minutes = [f"{tuned.minutes(None, n) or 0.0:.1f}" for n in LENGTHS]
-        rows.append(("the recipe as it stands", f"{rate:,.0f}", *minutes, "", ""))
+        minutes = [f"{tuned.minutes(None, n) or 0.0:.1f} min" for n in LENGTHS]
+        rows.append(("as it stands", f"{rate:,.0f}", *minutes, "", ""))
     for trial in trials:
         if trial.update is None:
             continue
         timed = [tuned.minutes(trial, n) for n in LENGTHS]
-        said = ["" if value is None else f"{value:.1f}" for value in timed]
-        rows.append((trial.name, f"{_rate(tuned, trial):,.0f}", *said, trial.loss, trial.evidence))
+        said = ["" if value is None else f"{value:.1f} min" for value in timed]
+        rows.append((_short(trial), f"{_rate(tuned, trial):,.0f}", *said, trial.loss, trial.evidence))
     return Grid(columns=columns, rows=tuple(rows))
+
+
+def _short(trial: Trial) -> str:
+    """Its settings without dashes; the horizon of a longer run goes without saying."""
+    return " ".join(f"{name}={value}" for name, value in trial.settings.items() if name != "lr_decay_iters")
 
 
 def _rate(tuned: Tuned, trial: Trial) -> float:

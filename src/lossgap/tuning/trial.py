@@ -21,16 +21,15 @@ from typing import Literal
 import torch
 
 from lossgap.config import TrainConfig
-from lossgap.corpus import Corpus
 from lossgap.pace.stopwatch import Stand
 
 Kind = Literal["speed", "measurement", "run"]
 """What a setting changes: how fast the same run is, how it is measured, or the run itself."""
 Evidence = Literal["measured", "computed", "inferred", "unknown"]
-TURNS, UPDATES = 5, 4
-"""Turns of recipe and setting, and updates in each."""
-COMPARED = 5
-"""Updates after which the parameters of two stands are compared bit by bit."""
+TURNS, UPDATES = 6, 3
+"""Turns of recipe and setting at most, and updates in each."""
+TRIAL = 4.0
+"""Seconds after which a trial begins no new turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +55,27 @@ class Trial:
     """Why it was not timed, or what else is to be known."""
 
 
-def alternate(base: Stand, other: Stand, turns: int = TURNS, updates: int = UPDATES) -> tuple[float, float]:
-    """Time two stands in turns: seconds of an update of the other, and the base's time per token over the other's."""
+def alternate(base: Stand, other: Stand, seconds: float = TRIAL) -> tuple[float, float]:
+    """Time two stands in turns: seconds of an update of the other, and the base's time per token over the other's.
+
+    Two turns at least, `TURNS` at most, and no new one after so many `seconds`.
+    """
+    end = time.perf_counter() + seconds
     ratios: list[float] = []
-    seconds: list[float] = []
-    for turn in range(turns):
-        pair = (base, other) if turn % 2 == 0 else (other, base)
-        found = {id(stand): statistics.median(stand.updates(updates)) for stand in pair}
+    updates: list[float] = []
+    while len(ratios) < 2 or (len(ratios) < TURNS and time.perf_counter() < end):
+        pair = (base, other) if len(ratios) % 2 == 0 else (other, base)
+        found = {id(stand): statistics.median(stand.updates(UPDATES)) for stand in pair}
         per_token = [found[id(stand)] / stand.config.tokens_per_iter for stand in (base, other)]
         ratios.append(per_token[0] / per_token[1])
-        seconds.append(found[id(other)])
-    return statistics.median(seconds), statistics.median(ratios)
+        updates.append(found[id(other)])
+    return statistics.median(updates), statistics.median(ratios)
 
 
-def same_bits(config: TrainConfig, other: TrainConfig, corpus: Corpus) -> bool:
-    """Whether two configs give the same parameters, bit by bit, after a few updates on this machine."""
-    digests = []
-    for each in (config, other):
-        stand = Stand(each, corpus)
-        stand.updates(COMPARED)
-        digests.append(stand.digest())
-    return digests[0] == digests[1]
+def first_bits(stand: Stand) -> bytes:
+    """The bits of all parameters of a fresh stand after its first updates."""
+    stand.updates(1)
+    return stand.digest()
 
 
 def compiled(config: TrainConfig, seconds: float) -> tuple[float, float] | str:

@@ -26,7 +26,7 @@ from lossgap.pace.stopwatch import Stand
 from lossgap.shown import Shown
 from lossgap.strangers import one_line
 from lossgap.training.numerics import Numerics, training_attention
-from lossgap.tuning.trial import Kind, Trial, alternate, compiled, free_memory, same_bits, thread_counts
+from lossgap.tuning.trial import Kind, Trial, alternate, compiled, first_bits, free_memory, thread_counts
 
 SECONDS = 55.0
 """What the trials may take together; those that do not fit say so."""
@@ -143,6 +143,7 @@ class _Trials:
         self, config: TrainConfig, base: Stand, corpus: Corpus, end: float, say: Callable[[str], None]
     ) -> None:
         self.config, self.base, self.corpus, self.end, self.say = config, base, corpus, end, say
+        self.bits = first_bits(Stand(config, corpus))
 
     def threads(self) -> list[Trial]:
         """Other thread counts, on a CPU."""
@@ -213,13 +214,7 @@ class _Trials:
         )
 
     def _speed(self, settings: Mapping[str, object]) -> Trial:
-        trial = self._try(settings, "speed")
-        if trial.ratio is None:
-            return trial
-        equal = same_bits(self.config, _with(self.config, settings), self.corpus)
-        if equal:
-            return dataclasses.replace(trial, same_bits=True, loss="none: the same bits", evidence="measured")
-        return dataclasses.replace(trial, same_bits=False, loss=ROUNDING, evidence="inferred")
+        return self._try(settings, "speed")
 
     def _try(self, settings: Mapping[str, object], kind: Kind) -> Trial:
         trial = self._left_out(settings, kind)
@@ -227,8 +222,13 @@ class _Trials:
             return trial
         self.say(f"trying {trial.name}")
         other = Stand(_with(self.config, settings), self.corpus)
+        equal = first_bits(other) == self.bits if kind == "speed" else None
         update, ratio = alternate(self.base, other)
-        return dataclasses.replace(trial, update=update, ratio=ratio, why="")
+        trial = dataclasses.replace(trial, update=update, ratio=ratio, same_bits=equal, why="")
+        if equal is None:
+            return trial
+        loss, evidence = ("none: the same bits", "measured") if equal else (ROUNDING, "inferred")
+        return dataclasses.replace(trial, loss=loss, evidence=evidence)  # type: ignore[arg-type]  # two of its words
 
     def _left_out(self, settings: Mapping[str, object], kind: Kind) -> Trial:
         name = " ".join(f"--{key}={value}" for key, value in settings.items())
