@@ -92,7 +92,7 @@ def test_files_stay_small() -> None:
     assert not {name: size for name, size in sizes.items() if size > MAX_LINES}
 
 
-VERBS = {"compare", "explain", "forecast", "record", "replay", "train"}
+VERBS = {"bench", "compare", "explain", "forecast", "record", "replay", "train", "tune"}
 """A verb's command line in cli/ and the function that does it, in its own room, may share a name."""
 
 
