@@ -49,7 +49,7 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Timing:
-        """Of one timing or more; the quartiles are those of the sample itself (linear between its values)."""
+        """Summarise one timing or more; the quartiles are those of the sample itself (linear between its values)."""
         if len(seconds) == 1:
             return cls(median=seconds[0], low=seconds[0], high=seconds[0], count=1)
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -67,7 +67,7 @@ class Ratio:
 
     @classmethod
     def of(cls, theirs: Sequence[float], own: Sequence[float]) -> Ratio | None:
-        """Of pairs of seconds; None where one is not above 0."""
+        """The ratio of pairs of seconds; None where one is not above 0."""
         if not all(value > 0 for value in (*theirs, *own)):
             return None
         logs = [math.log(a / b) for a, b in zip(theirs, own, strict=True)]

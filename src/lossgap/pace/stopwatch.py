@@ -46,7 +46,7 @@ class UpdateTimes:
     optimizer: float
     """Clipping, AdamW or Muon, and dropping the gradients."""
     other: float
-    """What lies between: learning rate, reading the loss."""
+    """The rest that lies between: learning rate, reading the loss."""
 
 
 class Stand:

@@ -24,7 +24,7 @@ from lossgap.config import TrainConfig
 from lossgap.pace.stopwatch import Stand
 
 Kind = Literal["speed", "measurement", "run"]
-"""What a setting changes: how fast the same run is, how it is measured, or the run itself."""
+"""The thing that a setting changes: how fast the same run is, how it is measured, or the run itself."""
 Evidence = Literal["measured", "computed", "inferred", "unknown"]
 TURNS, UPDATES = 6, 3
 """Turns of recipe and setting at most, and updates in each."""

@@ -29,7 +29,7 @@ from lossgap.training.numerics import Numerics, training_attention
 from lossgap.tuning.trial import Kind, Trial, alternate, compiled, first_bits, free_memory, thread_counts
 
 SECONDS = 55.0
-"""What the trials may take together; those that do not fit say so."""
+"""The time that the trials may take together; those that do not fit say so."""
 LENGTHS = (2000, 5000)
 """Iterations whose minutes the table says."""
 FASTER = 1.03
@@ -40,7 +40,7 @@ BATCH = 24
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Tuned(Shown):
-    """What the trials found."""
+    """The findings of the trials."""
 
     recipe: str
     config: TrainConfig
