@@ -228,7 +228,15 @@ def test_patterns_are_found() -> None:
     assert len(ALL) > 150
 
 
-@pytest.mark.parametrize("text", [pytest.param(r"\s*(\S.*?),?\s*\}?\s*", marks=pytest.mark.long), r"(a+)+b", r"\d+ms"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(r"\s*(\S.*?),?\s*\}?\s*", marks=pytest.mark.long),
+        r"(a+)+b",
+        r"\d+ms",
+        r"a: (.*?)\s*(?=b|$)",
+    ],
+)
 def test_a_pattern_that_is_not_linear_is_found(text: str) -> None:
     assert slow(Pattern("here", text, 0, frozenset({"fullmatch", "search"})))
 

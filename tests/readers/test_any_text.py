@@ -214,3 +214,31 @@ def test_a_megabyte_takes_seconds() -> None:
     text = "".join(row.format(at=at, loss=9 - at / 2000) for at in range(10_000))
     assert len(text) > 1_000_000
     assert len(losses(read(text))) == 10_000
+
+
+def test_dates_of_a_line_are_no_counters() -> None:
+    rows = [
+        f"[12/25 14:2{epoch}:53] epoch:[  {epoch}/3 ] {split} step:{at}  loss: {loss:.3f} top1: 0.5"
+        for epoch in (1, 2, 3)
+        for split, at, loss in (("train", 0, 4 - epoch), ("train", 100, 3.5 - epoch), ("val", 0, 3.75 - epoch))
+    ]
+    run = read("\n".join(rows))
+    assert [at for at, _ in losses(run)] == [0, 100, 101, 201, 202, 302]
+    assert vals(run) == [(100, 2.75), (201, 1.75), (302, 0.75)]
+
+
+def test_a_summary_without_a_counter_is_no_row_of_the_training() -> None:
+    rows = "".join(
+        "".join(f"Epoch: [{epoch}/90] Iter:[{at}/30] Loss: {4 - epoch / 90:.3f}\n" for at in range(0, 30, 10))
+        + "Loss: 0.125, MeanIU: 0.5\n"
+        for epoch in range(3, 9)
+    )
+    run = read(rows)
+    assert losses(run)[0][0] == 60
+    assert losses(run)[-1] == (230, 3.911)
+
+
+def test_whole_numbers_that_rise_count() -> None:
+    run = read("".join(f"seen {at * 50}, loss: {9 - at / 10:.2f}\n" for at in range(12)))
+    assert losses(run)[-1] == (550, 7.9)
+    assert concluded(run)["column of iter"] == "seen"

@@ -183,10 +183,29 @@ def _train(control: Facts, test: Facts) -> Metric | NoMetric | None:
 # Units
 
 
+NO_TOKENS = {"bits/char": "bits per character", "nats/sequence": "nats per sentence"}
+"""Units that are no loss per token or byte: {unit: its words}."""
+
+
 def _in_one_unit(
     name: str, mode: str, first: Curve, second: Curve, control: Facts, test: Facts
 ) -> Metric | NoMetric | None:
-    bits = [item.meaning.unit == "bits/byte" for item in (first, second)]
+    units = [item.meaning.unit for item in (first, second)]
+    odd = next((unit for unit in units if unit in NO_TOKENS), None)
+    if odd is not None and units[0] != units[1]:
+        return NoMetric(
+            why=f"one loss is in {NO_TOKENS[odd]}, which is another quantity than the other's: they are not mixed",
+            remedy="Give a log of both that prints the same unit.",
+        )
+    if odd is not None:
+        scale = math.log(2) if odd == "bits/char" else 1.0
+        converted = " (times ln 2)" if odd == "bits/char" else ""
+        said = f"both losses are in {NO_TOKENS[odd]}{converted}, which is taken for the unit of a token"
+        return Metric(
+            name=name, mode=mode, unit="nats/token", control=scaled(first, scale), test=scaled(second, scale),
+            assumptions=(said,), control_factor=scale, test_factor=scale,
+        )  # fmt: skip
+    bits = [unit == "bits/byte" for unit in units]
     tokenizers = _tokenizers(control, test)
     if not any(bits) and not isinstance(tokenizers, NoMetric):
         return Metric(name=name, mode=mode, unit="nats/token", control=first, test=second, assumptions=tokenizers)

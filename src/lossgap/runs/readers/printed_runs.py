@@ -18,8 +18,9 @@ from lossgap.runs.readers.base import Run, Source, number, whole
 from lossgap.runs.readers.columns import Traits
 from lossgap.runs.readers.metric_names import Role, meaning, words
 from lossgap.runs.readers.named_rows import NamedRows
-from lossgap.runs.readers.printed_names import Named, named
+from lossgap.runs.readers.printed_names import named
 from lossgap.runs.readers.printed_rows import PrintedRow, PrintedRows
+from lossgap.runs.readers.printed_series import losses_of, rising_name, series_of
 from lossgap.runs.run import Inferred, Kind, Note, Unit
 
 LN2: Final = math.log(2)
@@ -53,6 +54,8 @@ class Conclusion:
     further: tuple[str, ...] = ()
     counts: str = ""
     """iter, epoch or rows."""
+    counter: str = ""
+    """The name that counts by its behaviour, where none is called so."""
     per_epoch: int | None = None
     roles: dict[str, Role] = field(default_factory=dict)
     unit: Unit = "unknown"
@@ -60,12 +63,6 @@ class Conclusion:
     scale: float = 1.0
     why: list[Inferred] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def losses_of(row: PrintedRow) -> dict[str, Named]:
-    """The losses, perplexities and bits of a row."""
-    found = {name: named(name) for name in row.values}
-    return {name: item for name, item in found.items() if item.what in ("loss", "perplexity", "bits")}
 
 
 def sure(seen: PrintedRows, *, few: bool = False) -> str | None:
@@ -116,9 +113,7 @@ def _fractions(rows: Sequence[PrintedRow]) -> bool:
 
 def printed_runs(source: Source, seen: PrintedRows, format: str, facts: LineFacts | None = None) -> list[Run]:
     """The runs of the rows; `facts` is None where no format states what they are. Raises SourceError."""
-    rows = _last_of_bars([row for row in seen.rows if _counts(row, seen)])
-    if facts is not None and facts.epochs:
-        rows = _ends(rows)
+    rows = series_of(seen, epochs=facts is not None and facts.epochs)
     chosen = _choose(rows, facts)
     roles = {**chosen.roles, **(facts.roles if facts else {})}
     scales = dict(facts.scales) if facts else {}
@@ -165,44 +160,6 @@ def _summary(chosen: Conclusion, seen: PrintedRows) -> str:
     return f"inferred from {like(seen)}: {', '.join(parts)}{other}; --columns=loss:NAME corrects it"
 
 
-def _counts(row: PrintedRow, seen: PrintedRows) -> bool:
-    """False for a row that only repeats a loss outside of any series: a summary, a line of settings."""
-    found = losses_of(row)
-    if not found:
-        return False
-    times = seen.kinds[row.shape].tally.count if row.shape >= 0 else 1
-    if any(item.clean for item in found.values()):
-        return row.own or times > 1 or len(seen.rows) < 8
-    return times >= 3
-
-
-def _last_of_bars(rows: Sequence[PrintedRow]) -> list[PrintedRow]:
-    """The rows, but of one evaluation's progress only the last, without its counter, which is not the training's."""
-    total = Counter(row.total for row in rows if row.split in ("", "train") and row.total)
-    usual = total.most_common(1)[0][0] if total else ""
-    kept: list[PrintedRow] = []
-    for row in rows:
-        if row.split not in ("val", "test") or not row.total or row.total == usual or not usual:
-            kept.append(row)
-            continue
-        last = kept[-1] if kept else None
-        if last is not None and last.shape == row.shape and last.iter is None and last.total == row.total:
-            kept.pop()
-        kept.append(replace(row, iter=None))
-    return kept
-
-
-def _ends(rows: Sequence[PrintedRow]) -> list[PrintedRow]:
-    """The last row of each epoch, without the counter within it."""
-    kept: list[PrintedRow] = []
-    for row in rows:
-        last = kept[-1] if kept else None
-        if last is not None and last.epoch == row.epoch and "val" not in "".join(last.values):
-            kept.pop()
-        kept.append(replace(row, iter=None, total=""))
-    return kept
-
-
 def _choose(rows: Sequence[PrintedRow], facts: LineFacts | None) -> Conclusion:
     chosen = Conclusion()
     names: Counter[str] = Counter(name for row in rows for name in losses_of(row))
@@ -231,7 +188,7 @@ def _take(
     said = {name: named(name) for name in names}
     ranked = sorted(
         (name for name in names if said[name].what == "loss" and (said[name].clean or len(names) == 1)),
-        key=lambda name: (-(meaning(name).role == role), meaning(name).rank, -times[name]),
+        key=lambda name: (-(meaning(name).role == role), meaning(name).rank, not _mean_of(name, role), -times[name]),
     )
     most = max((times[name] for name in ranked), default=0)
     ranked = [name for name in ranked if times[name] * 20 >= most] or ranked
@@ -261,6 +218,11 @@ def _take(
     if facts is None:
         why = f"named so on {times.get(name, times.get(from_perplexity[0], 0) if from_perplexity else 0):,} rows"
         chosen.why.append(Inferred(name=f"column of {role}", value=name, why=why, alternatives=other))
+
+
+def _mean_of(name: str, role: Role) -> bool:
+    """True for the mean over an evaluation, which goes before the loss of its last batch."""
+    return role == "val_loss" and bool({"avg", "mean"} & set(words(name)))
 
 
 def _unit(chosen: Conclusion, rows: Sequence[PrintedRow], facts: LineFacts | None) -> None:
@@ -321,6 +283,9 @@ def _counter(chosen: Conclusion, rows: Sequence[PrintedRow]) -> None:
         chosen.per_epoch = total if total and len(epochs) > 1 else None
         other = ("samples or tokens of an epoch", "epoch") if total and total > 10 * len(iters) else ("epoch", "rows")
         _say_counter(chosen, "iter", f"it stands on {len(iters):,} of {len(main):,} rows, from {low:,}", other)
+    elif (name := rising_name(main)) is not None:
+        chosen.counts, chosen.counter = "iter", name
+        _say_counter(chosen, name, "its whole numbers rise from row to row", ("epoch", "rows"))
     elif len(epochs) * 2 > len(main) or (len(epochs) > 1 and whole_bars and iters):
         chosen.counts = "epoch"
         _say_counter(chosen, "epoch", f"{len(epochs):,} epochs on {len(main):,} rows", ("rows",))
@@ -338,8 +303,8 @@ def _say_counter(chosen: Conclusion, value: str, why: str, other: tuple[str, ...
 def _named_values(row: PrintedRow, chosen: Conclusion, count: int) -> dict[str, str | int | None]:
     """The values of a row as a table has them."""
     found: dict[str, str | int | None] = {}
-    if chosen.counts == "iter" and row.iter is not None:
-        found["iter"] = row.iter
+    if chosen.counts == "iter" and (row.iter is not None or chosen.counter in row.values):
+        found["iter"] = row.values.get(chosen.counter, row.iter)
     if chosen.counts in ("iter", "epoch") and row.epoch is not None:
         found["epoch"] = row.epoch
     if chosen.counts == "rows":
