@@ -22,7 +22,7 @@ from lossgap.training.checkpoint import Checkpoint, fill
 from lossgap.training.distributed import share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.numerics import Numerics
-from lossgap.training.resume import restore
+from lossgap.training.restoring import restore
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 

@@ -36,7 +36,7 @@ from lossgap.shown import Shown
 from lossgap.training.checkpoint import Checkpoint
 from lossgap.training.numerics import Numerics, applied, before_cuda, resolve
 from lossgap.training.recipe_source import source_of
-from lossgap.training.resume import check_vocabulary
+from lossgap.training.restoring import check_vocabulary
 
 ITERATIONS = 50
 CHECKPOINTS = 2

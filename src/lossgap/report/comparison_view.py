@@ -14,6 +14,7 @@ from typing import Any
 from lossgap.comparison.answer import Answer, re_named
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.differences import ComparedSetting
+from lossgap.comparison.facts import Facts
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.names import middle_cut
 from lossgap.comparison.reasons import brief
@@ -27,6 +28,7 @@ from lossgap.report.blocks import (
     Headline,
     Judgement,
     Paragraphs,
+    RunSide,
     Strip,
     Subject,
     Suggestion,
@@ -49,12 +51,11 @@ PERPLEXITY = math.log(1e6)
 def view(comparison: Comparison, *, of: int = 1) -> View:
     """The whole answer; its curves share the points of a page with those of `of` comparisons in all."""
     answer = comparison.answer
-    sides = (("control", comparison.control), ("test", comparison.test))
+    sides: tuple[tuple[RunSide, Facts], ...] = (("control", comparison.control), ("test", comparison.test))
     return View(
         title=f"{comparison.control.run.name} against {comparison.test.run.name}",
         subjects=tuple(
-            Subject(name=facts.run.name, label=side, side=side, note=words.origin(facts.run))  # type: ignore[arg-type]
-            for side, facts in sides
+            Subject(name=facts.run.name, label=side, side=side, note=words.origin(facts.run)) for side, facts in sides
         ),
         first=(
             Headline(answer.sentences[0], " ".join(answer.sentences[1:])),

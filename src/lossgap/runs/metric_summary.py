@@ -63,7 +63,7 @@ def _summary(run: Run, name: str, frame: pl.DataFrame) -> Iterator[MetricSummary
         last=_point(frame, -1),
         best=None if best is None else _point(frame, best),
         lowest=values.min(),  # type: ignore[arg-type]  # a number, as the column is one
-        highest=values.max(),  # type: ignore[arg-type]
+        highest=values.max(),  # type: ignore[arg-type]  # as above
         count=frame.height,
         means=run.series.get(name),
     )

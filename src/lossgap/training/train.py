@@ -42,15 +42,8 @@ from lossgap.training.fitting import check_fit
 from lossgap.training.loop import Interrupted, Loop, State
 from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
 from lossgap.training.progress import Progress, Silence
-from lossgap.training.resume import (
-    Start,
-    check_vocabulary,
-    inexact,
-    plan,
-    restore,
-    warn_doubts_of,
-    warn_inexact,
-)
+from lossgap.training.restoring import check_vocabulary, inexact, restore, warn_inexact
+from lossgap.training.resume import Start, plan, warn_doubts_of
 from lossgap.training.signals import StopRequest
 from lossgap.training.takeover import check_corpus
 from lossgap.training.trackers import check_trackers, open_trackers
