@@ -27,14 +27,21 @@ def fields(message: bytes) -> Iterator[Field]:
     """The fields of a message, in their order. Raises WireError."""
     at, end = 0, len(message)
     while at < end:
-        key, at = _varint(message, at)
+        key = message[at]
+        if key < 0x80:  # one byte, as nearly all keys and sizes are: without a call
+            at += 1
+        else:
+            key, at = _varint(message, at)
         number, wire = key >> 3, key & 7
         if wire == VARINT:
             value, at = _varint(message, at)
             yield number, wire, value
             continue
         if wire == BYTES:
-            size, at = _varint(message, at)
+            if at < end and message[at] < 0x80:
+                size, at = message[at], at + 1
+            else:
+                size, at = _varint(message, at)
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:
