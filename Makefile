@@ -6,6 +6,7 @@
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
 # make reference  train the recipes behind the reference curves (RECIPE=laptop2000, SEEDS=1,2, RUNS=folder), hours in all;
 #                  what is finished is not repeated, and what was interrupted goes on
+# make claims     write docs/claims.md: the note's claims against the reference curves that there are
 # make truth      train the bank of known effects, and write docs/explain-calibration.md (half an hour)
 #
 # Each makes .venv first, from requirements.lock and requirements-data.lock; the second time that takes no time.
@@ -34,7 +35,7 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE
+.PHONY: run test test-all test-slow gpu-check gallery reference claims truth venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -71,6 +72,9 @@ SEEDS ?=
 RUNS ?= out-references
 reference: $(DONE)
 	$(PY) scripts/train_reference.py $(RECIPE) --runs=$(RUNS) $(if $(SEEDS),--seeds=$(SEEDS))
+
+claims: $(DONE)
+	$(PY) benchmarks/claims.py docs/claims.md
 
 truth: $(DONE)
 	PYTHONPATH=tests $(PY) -m attribution.truth.make_bank

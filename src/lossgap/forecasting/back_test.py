@@ -50,10 +50,11 @@ def back_tests(points: Points, rates: RateCurve, prior: Prior, passes_per_iter: 
     weights = 1 / tail.noise**2
     measured, at = float(np.average(tail.losses, weights=weights)), float(np.average(tail.iters, weights=weights))
     error = float(weights.sum() ** -0.5)
-    found = []
+    found: list[BackTest] = []
     for cut in CUTS:
         part = points.until(cut * last)
-        if len(part.iters) < LEAST or part.iters[-1] >= tail.iters[0]:
+        again = bool(found) and bool(len(part.iters)) and found[-1].seen_until == part.iters[-1]
+        if len(part.iters) < LEAST or part.iters[-1] >= tail.iters[0] or again:
             continue
         mean, sd = fit(part, rates, prior, passes_per_iter).predict(np.array([at]))
         whole = math.hypot(float(sd[0]), error)
