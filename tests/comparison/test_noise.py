@@ -12,7 +12,7 @@ from comparison.made import GPU, LAPTOP, PRINTED, SPREADS, curve, run, table
 from lossgap.comparison.alignment import Alignment, align
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.noise import Noise, noise, paired_fraction, same_draws, same_windows, t_quantile
-from lossgap.comparison.spread import read_table, seed_spread, window_spread
+from lossgap.comparison.spread import longer_window_spread, read_table, seed_spread, window_spread
 from lossgap.comparison.spread import table as shipped_table
 from lossgap.comparison.spread_model import (
     TAILS,
@@ -299,6 +299,20 @@ def test_windows_are_of_a_text() -> None:
     assert window_spread(64, "shakespeare_char") is not None
     assert window_spread(64, "openwebtext") is None
     assert window_spread(64, None) is None
+
+
+def test_a_shorter_window_than_any_measured_varies_by_the_square_root_at_most() -> None:
+    measured, bound = window_spread(64, "shakespeare_char"), longer_window_spread(48, "shakespeare_char")
+    assert measured is not None
+    assert bound is not None
+    assert bound.sd == pytest.approx(measured.sd * math.sqrt(64 / 48))
+    assert longer_window_spread(8, "shakespeare_char") is None
+    assert longer_window_spread(48, "openwebtext") is None
+    few = [run({0: 4.2, 200: 2.6, 400: 2.5 + by}, config=LAPTOP | {"block_size": 48}) for by in (0.0, 0.1)]
+    control, test = (Facts.of(item) for item in few)
+    parts = noise(control, test, align(control, test)).parts
+    errors = [part.standard_error for part in parts if part.name.startswith("evaluation")]
+    assert errors == [pytest.approx(bound.sd / math.sqrt(240))] * 2
 
 
 def test_one_seed_and_other_kernels_share_every_draw() -> None:

@@ -243,9 +243,13 @@ def evaluation(
         return Part(name=name, standard_error=value.standard_error, df=df, evidence="measured", how=how)
     if facts.eval_mode.value == "exact":
         return _exact(label)
-    estimates = [item for item in (_from_windows(facts, curve, factor, known), _from_neighbours(value, curve)) if item]
-    if estimates:
-        error, df, how = estimates[0]
+    estimate = (
+        _from_windows(facts, curve, factor, known)
+        or _from_neighbours(value, curve)
+        or _from_windows(facts, curve, factor, known, longer=True)
+    )
+    if estimate is not None:
+        error, df, how = estimate
         return Part(name=name, standard_error=error, df=df, evidence="inferred", how=how)
     why = "too few evaluations to see their spread, and eval_iters x batch x context is not known"
     return Part(
@@ -258,16 +262,19 @@ def evaluation(
     )
 
 
-def _from_windows(facts: Facts, curve: Curve, factor: float, known: SpreadTable) -> tuple[float, float, str] | None:
-    """sd of a window's loss / sqrt(windows), where both are known."""
+def _from_windows(
+    facts: Facts, curve: Curve, factor: float, known: SpreadTable, *, longer: bool = False
+) -> tuple[float, float, str] | None:
+    """sd of a window's loss / sqrt(windows), where both are known; `longer`: from windows of a longer context."""
     iters, size, context = facts.eval_iters.value, facts.batch_size.value, facts.eval_context.value
     if iters is None or size is None or context is None or curve.name == "iters.loss":
         return None
-    per_window = spread.window_spread(context, facts.dataset.value, known)
+    find = spread.longer_window_spread if longer else spread.window_spread
+    per_window = find(context, facts.dataset.value, known)
     if per_window is None:
         return None
-    longer = "" if per_window.context == context else f", measured at {per_window.context} tokens: at most that"
-    how = f"{iters} x {size} windows of {context} tokens, sd {per_window.sd:.2g} each{longer}"
+    beside = "" if per_window.context == context else f", measured at {per_window.context} tokens: at most that"
+    how = f"{iters} x {size} windows of {context} tokens, sd {per_window.sd:.2g} each{beside}"
     return per_window.sd / math.sqrt(iters * size) * factor, math.inf, how
 
 

@@ -252,3 +252,24 @@ def window_spread(context: int, corpus: str | None, spreads: SpreadTable | None 
     """
     found = [item for item in (spreads or table()).windows if item.context <= context and item.corpus in (None, corpus)]
     return max(found, key=lambda item: item.context) if found else None
+
+
+LONGER = 4
+"""How many times longer a measured window may be that bounds the spread of a shorter one. A choice."""
+
+
+def longer_window_spread(context: int, corpus: str | None, spreads: SpreadTable | None = None) -> WindowSpread | None:
+    """The window spread on this text of the shortest measured context that is longer, as a bound for a shorter one.
+
+    The mean of T of a window's T' tokens varies by sqrt(T' / T) times as much at the most, as losses of neighbouring
+    tokens do not go against each other.
+    """
+    found = [
+        item
+        for item in (spreads or table()).windows
+        if context < item.context <= LONGER * context and item.corpus in (None, corpus)
+    ]
+    if not found:
+        return None
+    nearest = min(found, key=lambda item: item.context)
+    return replace(nearest, sd=nearest.sd * math.sqrt(nearest.context / context))
