@@ -295,6 +295,27 @@ def test_the_model_finds_what_was_put_in() -> None:
     assert found.between == pytest.approx(0.4, abs=0.12)
 
 
+def test_groups_of_one_family_count_as_one_recipe() -> None:
+    """Thirty records of one contest agree with each other: that says nothing of how far recipes differ."""
+    chance = np.random.default_rng(6)
+    groups = [
+        Measured(
+            id=str(n),
+            n=8,
+            sd=float(np.exp(chance.normal(-3, 1))),
+            scales={"iterations": 10.0 ** (1 + n % 4)},
+            source="",
+        )
+        for n in range(12)
+    ]
+    one = Measured(id="one", n=8, sd=0.01, scales={"iterations": 1e5}, source="", family="contest")
+    alone, many = (fit([*groups, *([one] * copies)], ("iterations",)) for copies in (1, 30))
+    assert alone is not None
+    assert many is not None
+    assert many.between == pytest.approx(alone.between, rel=1e-3)
+    assert many.coefficients == pytest.approx(alone.coefficients, rel=1e-3)
+
+
 def test_windows_are_of_a_text() -> None:
     assert window_spread(64, "shakespeare_char") is not None
     assert window_spread(64, "openwebtext") is None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
 from lossgap.comparison import compare
+from lossgap.comparison.findings.effective import FALSE_ALARM, WHILE_CLOSING
 from lossgap.runs.run import Run
 
 
@@ -84,3 +87,20 @@ def test_an_architecture_without_a_rule_is_another_setting_and_no_mystery() -> N
     assert ask("other-settings", *pair).cause.strength == "likely"
     ids = [item.id for item in compare(*pair, sources=("a", "b")).causes]
     assert ids == ["other-settings"], "of unknown size, so it may make any gap"
+
+
+def test_a_gap_that_closes_asks_for_more_than_one_that_stays() -> None:
+    """A seed that leaves the first plateau late ends above, by a gap that was larger and closes."""
+    config = LAPTOP | {"n_layer": 2, "n_embd": 40, "max_iters": 300, "lr_decay_iters": 300, "warmup_iters": 20}
+    values = {at: 2.45 + 1.7 * math.exp(-at / 60) for at in range(0, 301, 25)}
+    control = run(values, config=config)
+    # Just beyond FALSE_ALARM and far from WHILE_CLOSING for a spread of few degrees of freedom.
+    pair = compare(control, run({at: value + 0.0001 for at, value in values.items()}, config=config))
+    error, df = pair.noise.bound, pair.noise.df
+    assert error is not None
+    by = 1.3 * error * float(stats.t.isf(FALSE_ALARM / 2, df))
+    assert by < error * float(stats.t.isf(WHILE_CLOSING / 2, df))
+    stays = {at: value + by * min(1.0, at / 100) for at, value in values.items()}
+    closes = {at: value + (0.5 * by if 100 <= at <= 150 else 0.0) for at, value in stays.items()}
+    assert ask("not-in-the-settings", control, run(stays, config=config)).cause
+    assert ask("not-in-the-settings", control, run(closes, config=config)).silent
