@@ -42,7 +42,7 @@ PINNED = {
         against full iters json pairs starts updates
     """,
     "tune": """
-        apply full json
+        address apply executor full json minutes target
     """,
     "runs": """
         full json

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         record,
         replay,
         sample,
+        search_recipe,
         train,
         tune,
     )
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from lossgap.runs.readers.source import load_run, load_runs
     from lossgap.runs.run import Run
     from lossgap.sampling import Samples, Sampling
+    from lossgap.tuning.search import Found
     from lossgap.tuning.tune import Tuned
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Comparison",
     "Explanation",
     "Forecast",
+    "Found",
     "GateResult",
     "Listing",
     "LossgapError",
@@ -84,6 +87,7 @@ __all__ = [
     "record",
     "replay",
     "sample",
+    "search_recipe",
     "train",
     "tune",
 ]
@@ -95,6 +99,7 @@ _HOMES = {
     "Comparison": "lossgap.comparison.comparison",
     "Explanation": "lossgap.attribution.explanation",
     "Forecast": "lossgap.forecasting.forecast",
+    "Found": "lossgap.tuning.search",
     "GateResult": "lossgap.gating.judge",
     "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
@@ -126,6 +131,7 @@ _HOMES = {
     "record": "lossgap.api",
     "replay": "lossgap.api",
     "sample": "lossgap.api",
+    "search_recipe": "lossgap.api",
     "train": "lossgap.api",
     "tune": "lossgap.api",
 }

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lossgap.training.numerics import Numerics
     from lossgap.training.progress import Progress
     from lossgap.training.train import Outcome
+    from lossgap.tuning.search import Found
     from lossgap.tuning.tune import Tuned
 
 Say = Callable[[str], None]
@@ -335,6 +336,35 @@ def tune_given(
 
     given = _recipe(argv, settings)
     return try_settings(_config(given), ", ".join(map(str, given.positionals)) or LAPTOP, say)
+
+
+def search_recipe(
+    argv: Sequence[str],
+    *,
+    minutes: float | None = None,
+    target: float | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    say: Say = lambda line: None,
+) -> Found:
+    """The recipe with the lowest val loss in so many `minutes` of updates here, or the shortest way to a `target`.
+
+    It begins with the training that the words of a command line mean, and takes seven times as long as the recipe may
+    (for a target: for each time that it tries); stopped, it goes on where it was. Raises LossgapError for what the
+    caller can mend.
+    """
+    from lossgap.attribution.explain import explain_root
+    from lossgap.corpus import open_corpus
+    from lossgap.tuning.search import plan, search, search_target
+
+    config = _config(_recipe(argv, None))
+    corpus, root = open_corpus(config.dataset), explain_root()
+    executors = _executors(ExplainOptions(executor="ray" if executor == "ray" else "local", address=address))
+    if target is not None:
+        return search_target(config, corpus, target, 60.0 if minutes is None else minutes, root, executors, say)
+    wanted = plan(10.0 if minutes is None else minutes)
+    say(f"{wanted.recipes} recipes: about {wanted.cost / 60:.0f} min of updates; stopped, it goes on where it was")
+    return search(config, corpus, wanted, root, executors, say)
 
 
 def _recipe(argv: Sequence[str], settings: Mapping[str, object] | None) -> Given:

@@ -213,7 +213,15 @@ class BenchFlags(AnswerFlags, BenchOptions):
 class TuneFlags(AnswerFlags):
     """Flags of `lossgap tune`; its others are settings of the training."""
 
-    apply: Path | None = setting(None, "write the recipe with the faster settings as a config", value="FILE")
+    apply: Path | None = setting(None, "write what was found as a config", value="FILE")
+    minutes: float | None = setting(
+        None, "search the recipe with the lowest val loss in so many minutes of updates", "minutes", value="X"
+    )
+    target: float | None = setting(
+        None, "search the shortest way to this val loss, in at most --minutes (60)", "nats per token", value="X"
+    )
+    executor: Literal["local", "ray"] = setting("local", "local, or ray (extra lossgap[ray])", group=WHERE)
+    address: str | None = setting(None, "the Ray cluster to join", group=WHERE, value="HOST:PORT")
 
 
 # ---------------------------------------------------------------------------------------------

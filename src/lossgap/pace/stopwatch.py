@@ -75,6 +75,8 @@ class Stand:
         if self.numerics.compile:
             self.step_model = torch.compile(self.model)  # type: ignore[assignment]  # callable like what it wraps
         self.iteration = 0
+        self.slowest = 0.0
+        """Seconds of the slowest update after the first."""
         self.losses: list[float] = []
         """The loss of every update so far, nats per token."""
 
@@ -156,7 +158,9 @@ class Stand:
         self.losses.append(float(losses.sum()))
         self._wait()
         self.iteration += 1
-        return time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.slowest = max(self.slowest, took) if self.iteration > 1 else 0.0
+        return took
 
 
 class _Watch:

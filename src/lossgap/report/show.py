@@ -29,6 +29,7 @@ MODULES = {
     "Comparison": "lossgap.report.comparison_view",
     "Explanation": "lossgap.report.explanation_view",
     "Forecast": "lossgap.report.forecast_view",
+    "Found": "lossgap.report.search_view",
     "GateResult": "lossgap.report.gate_view",
     "Listing": "lossgap.report.runs_view",
     "Placement": "lossgap.report.placement_view",

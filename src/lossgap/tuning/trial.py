@@ -61,11 +61,12 @@ def alternate(base: Stand, other: Stand, seconds: float = TRIAL) -> tuple[float,
     Two turns at least, `TURNS` at most, and no new one after so many `seconds`.
     """
     end = time.perf_counter() + seconds
+    count = max(1, min(UPDATES, int(seconds / TURNS / (base.slowest or 1.0))))
     ratios: list[float] = []
     updates: list[float] = []
     while len(ratios) < 2 or (len(ratios) < TURNS and time.perf_counter() < end):
         pair = (base, other) if len(ratios) % 2 == 0 else (other, base)
-        found = {id(stand): statistics.median(stand.updates(UPDATES)) for stand in pair}
+        found = {id(stand): statistics.median(stand.updates(count)) for stand in pair}
         per_token = [found[id(stand)] / stand.config.tokens_per_iter for stand in (base, other)]
         ratios.append(per_token[0] / per_token[1])
         updates.append(found[id(other)])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,13 +21,12 @@ from pathlib import Path
 
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
-from lossgap.errors import LossgapError
 from lossgap.machine.probe import environment, usable_cores
 from lossgap.pace.stopwatch import Stand
 from lossgap.shown import Shown
-from lossgap.strangers import one_line
 from lossgap.training.numerics import Numerics, training_attention
 from lossgap.tuning.trial import Kind, Trial, alternate, compiled, first_bits, free_memory, thread_counts
+from lossgap.tuning.written import config_text, write_config
 
 SECONDS = 55.0
 """The time that the trials may take together; those that do not fit say so."""
@@ -88,24 +88,15 @@ class Tuned(Shown):
 
     def write(self, path: Path) -> None:
         """Write the recipe with the faster settings as a config file. Raises LossgapError `not-written`."""
-        try:
-            path.write_text(self.config_text(), encoding="utf-8")
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise LossgapError("not-written", f"{one_line(str(path))} could not be written: {reason}") from error
-
-    def config_text(self) -> str:
-        """The config file: every setting that is not at its default, the faster ones with what they gave."""
         chosen = self.faster()
-        values = {**self.config.to_dict(), **chosen}
-        lines = [f"# {one_line(self.recipe)}, with what `lossgap tune` found faster on this machine"]
-        for name, value in values.items():
-            if value == getattr(TrainConfig, name) or isinstance(value, list):
-                continue
-            trial = next((t for t in self.trials if name in chosen and t.settings.get(name) == value), None)
-            note = "" if trial is None or trial.ratio is None else f"  # {trial.ratio:.2f} times as fast; {trial.loss}"
-            lines.append(f"{name} = {value!r}{note}")
-        return "\n".join(lines) + "\n"
+        notes = {
+            name: f"{trial.ratio:.2f} times as fast; {trial.loss}"
+            for trial in self.trials
+            for name, value in trial.settings.items()
+            if trial.ratio is not None and name in chosen and chosen[name] == value
+        }
+        title = f"{self.recipe}, with what `lossgap tune` found faster on this machine"
+        write_config(path, config_text({**self.config.to_dict(), **chosen}, title, notes))
 
 
 def tune(config: TrainConfig, recipe: str = "", say: Callable[[str], None] = lambda line: None) -> Tuned:
@@ -117,7 +108,8 @@ def tune(config: TrainConfig, recipe: str = "", say: Callable[[str], None] = lam
     fixed = dataclasses.replace(config, threads=base.numerics.threads, compile=False)
     base = Stand(fixed, corpus)
     say("timing the recipe as it stands")
-    update, _ = alternate(base, base)
+    base.updates(1)
+    update = statistics.median(base.updates(1 if base.slowest > 1 else 5))
     evaluation = base.evaluation()
     these = _Trials(fixed, base, corpus, start + SECONDS, say)
     trials = [*these.threads(), *these.attention(), *these.dtype(), these.batch(), these.longer(update)]
