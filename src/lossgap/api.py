@@ -6,15 +6,15 @@ What each takes beside its runs is one dataclass in `lossgap.options`, whose fie
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lossgap.arguments import Given, asked, read_arguments
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
+from lossgap.keywords import takes
 from lossgap.options import (
     BenchOptions,
     CompareOptions,
@@ -55,27 +55,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 """Told, in a line each, what takes its time."""
-Call = TypeVar("Call", bound=Callable[..., object])
-
-
-def takes(*options: type) -> Callable[[Call], Call]:
-    """A call that takes the fields of `options` as keywords: its signature and its help list them."""
-
-    def signed(call: Call) -> Call:
-        own = inspect.signature(call)
-        fixed = [item for item in own.parameters.values() if item.kind is not inspect.Parameter.VAR_KEYWORD]
-        items = [item for cls in options for item in settings_of(cls).values()]
-        keywords = [
-            inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default)
-            for item in items
-            if item.name not in own.parameters
-        ]
-        call.__signature__ = own.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
-        listed = "\n".join(f"    {item.name}: {item.doc}" for item in items)
-        call.__doc__ = f"{call.__doc__}\n    Keywords:\n{listed}\n"
-        return call
-
-    return signed
 
 
 # ---------------------------------------------------------------------------------------------
@@ -353,18 +332,10 @@ def search_recipe(
     (for a target: for each time that it tries); stopped, it goes on where it was. Raises LossgapError for what the
     caller can mend.
     """
-    from lossgap.attribution.explain import explain_root
-    from lossgap.corpus import open_corpus
-    from lossgap.tuning.search import plan, search, search_target
+    from lossgap.tuning.search import search_given
 
-    config = _config(_recipe(argv, None))
-    corpus, root = open_corpus(config.dataset), explain_root()
     executors = _executors(ExplainOptions(executor="ray" if executor == "ray" else "local", address=address))
-    if target is not None:
-        return search_target(config, corpus, target, 60.0 if minutes is None else minutes, root, executors, say)
-    wanted = plan(10.0 if minutes is None else minutes)
-    say(f"{wanted.recipes} recipes: about {wanted.cost / 60:.0f} min of updates; stopped, it goes on where it was")
-    return search(config, corpus, wanted, root, executors, say)
+    return search_given(_config(_recipe(argv, None)), minutes, target, executors, say)
 
 
 def _recipe(argv: Sequence[str], settings: Mapping[str, object] | None) -> Given:

@@ -24,9 +24,10 @@ import numpy as np
 
 from lossgap.attribution.arm import Arm, Measurement
 from lossgap.attribution.executor import Executor
+from lossgap.attribution.explain import Executors, explain_root
 from lossgap.attribution.measure import our_arm
 from lossgap.config import TrainConfig
-from lossgap.corpus import Corpus
+from lossgap.corpus import Corpus, open_corpus
 from lossgap.errors import ConfigError, LossgapError
 from lossgap.pace.stopwatch import Stand
 from lossgap.runs.run_json import replace_file
@@ -57,11 +58,10 @@ WARM_UP = 0.05
 """Part of the iterations in which the learning rate grows, at most 100."""
 SHORTEST = 0.5
 """Minutes with which a search for a target begins."""
-Executors = Callable[[Path, int], Executor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SearchPlan:
     """The cost of a search, known before it starts."""
 
     seconds: float
@@ -91,7 +91,7 @@ class Candidate:
 class Found(Shown):
     """The result of a search."""
 
-    plan: Plan
+    plan: SearchPlan
     settings: Mapping[str, object]
     """The winner, complete: what `lossgap train` takes."""
     val_losses: tuple[float, ...]
@@ -118,6 +118,22 @@ class Found(Shown):
         write_config(path, config_text(self.settings, title, {}))
 
 
+def search_given(
+    config: TrainConfig,
+    minutes: float | None,
+    target: float | None,
+    executors: Executors,
+    say: Callable[[str], None],
+) -> Found:
+    """Search for a time (by default 10 minutes) or for a target, beside explain's experiments. Raises as `search`."""
+    corpus, root = open_corpus(config.dataset), explain_root()
+    if target is not None:
+        return search_target(config, corpus, target, 60.0 if minutes is None else minutes, root, executors, say)
+    wanted = plan(10.0 if minutes is None else minutes)
+    say(f"{wanted.recipes} recipes: about {wanted.cost / 60:.0f} min of updates; stopped, it goes on where it was")
+    return search(config, corpus, wanted, root, executors, say)
+
+
 def search_target(
     base: TrainConfig,
     corpus: Corpus,
@@ -140,11 +156,11 @@ def search_target(
         minutes = min(2 * minutes, most)
 
 
-def plan(minutes: float, recipes: int = 16, fresh: int = 2) -> Plan:
+def plan(minutes: float, recipes: int = 16, fresh: int = 2) -> SearchPlan:
     """The plan of a search. Raises ConfigError `bad-setting` for a time that is not above 0."""
     if not 0 < minutes < math.inf:
         raise ConfigError("bad-setting", f"--minutes={minutes}: minutes must be above 0; e.g. 10")
-    return Plan(seconds=60 * minutes, recipes=recipes, rungs=max(1, recipes.bit_length()), fresh=fresh)
+    return SearchPlan(seconds=60 * minutes, recipes=recipes, rungs=max(1, recipes.bit_length()), fresh=fresh)
 
 
 def draw(base: TrainConfig, count: int, seed: int = 1) -> list[dict[str, object]]:
@@ -162,7 +178,7 @@ def draw(base: TrainConfig, count: int, seed: int = 1) -> list[dict[str, object]
 
 
 def search(
-    base: TrainConfig, corpus: Corpus, wanted: Plan, root: Path, executors: Executors, say: Callable[[str], None]
+    base: TrainConfig, corpus: Corpus, wanted: SearchPlan, root: Path, executors: Executors, say: Callable[[str], None]
 ) -> Found:
     """Search. Raises LossgapError `nothing-fits` where no recipe fits the time, and what a training raises."""
     start = time.perf_counter()
