@@ -86,6 +86,7 @@ def test_where_the_run_is_its_own_value_is_given(at: int, noise: float) -> None:
     assert found.loss == pytest.approx(float(np.interp(at, list(values), list(values.values()))), abs=1e-9)
 
 
+@pytest.mark.long
 @given(scale=st.sampled_from([0.5, 1 / math.log(2), 3.0]))
 @settings(max_examples=2, deadline=None)
 def test_a_forecast_has_the_unit_of_its_losses(scale: float) -> None:
@@ -100,6 +101,7 @@ def test_a_forecast_has_the_unit_of_its_losses(scale: float) -> None:
     assert other.high == pytest.approx(one.high * scale, rel=4e-3)
 
 
+@pytest.mark.long
 @given(order=st.permutations(AT))
 @settings(max_examples=2, deadline=None)
 def test_the_order_of_the_rows_does_not_matter(order: list[int]) -> None:
@@ -200,6 +202,7 @@ def test_seeds_together_are_surer_than_one() -> None:
     assert all_of_them.val.high - all_of_them.val.low < one.val.high - one.val.low
 
 
+@pytest.mark.long
 def test_the_intervals_hold_what_they_say() -> None:
     """Nine in ten, of curves of the law with parameters drawn around those that are known."""
     chance = np.random.default_rng(5)
@@ -238,6 +241,14 @@ def test_the_area_under_the_rate_is_its_integral(values: list[float], at: float)
     fine = np.linspace(0, at, 4001)
     whole = np.trapezoid(np.interp(fine, curve.iters, curve.rates), fine) / curve.peak
     assert curve.area(np.array([at]))[0] == pytest.approx(whole, rel=2e-2, abs=1e-3 * max(at, 1))
+
+
+def test_a_fall_of_the_rate_lowers_the_loss_at_an_equal_area() -> None:
+    stepped = RateCurve(np.array([0.0, 1000.0, 1000.001, 3000.0]), np.array([1.0, 1.0, 0.1, 0.1]))
+    at = np.array([2000.0])
+    level = law(THETA, place(stepped.area(at), constant(5000), 0.0))[0]
+    fallen = law(THETA, place(at, stepped, 0.0))[0]
+    assert level - math.exp(THETA[3]) < fallen < level
 
 
 def test_without_falls_the_law_is_a_power_law() -> None:

@@ -62,6 +62,10 @@ def test_nothing_is_packed_of_a_run_that_goes_on(tmp_path: Path) -> None:
     folder.mkdir()
     new_record(folder).close()
     assert pack(TRAININGS[0], tmp_path, tmp_path, "abc") is None
+    document = json.loads((folder / "run.json").read_text())
+    document |= {"status": "interrupted", "final": {"iter": 103, "train_loss": 1.9, "val_loss": 2.25}}
+    (folder / "run.json").write_text(json.dumps(document))
+    assert pack(TRAININGS[0], tmp_path, tmp_path, "abc") is None
 
 
 def test_the_shipped_curves_are_as_their_schema_says() -> None:
