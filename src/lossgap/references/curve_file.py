@@ -98,6 +98,8 @@ def _floats(values: Sequence[float | None]) -> Floats:
 def curves() -> tuple[ReferenceCurve, ...]:
     """Every reference curve that this version ships, by name."""
     folder = resources.files("lossgap.references").joinpath("curves")
+    if not folder.is_dir():  # a folder without files is in no checkout and no wheel
+        return ()
     found = sorted((item for item in folder.iterdir() if item.name.endswith(".json")), key=lambda item: item.name)
     return tuple(from_document(json.loads(item.read_text(encoding="utf-8"))) for item in found)
 
