@@ -26,6 +26,7 @@ from lossgap.options import (
     BenchFlags,
     CanaryFlags,
     CompareFlags,
+    CompletionFlags,
     DemoFlags,
     ExplainFlags,
     ForecastFlags,
@@ -56,6 +57,7 @@ FLAGS: Mapping[str, type] = {
     "forecast": ForecastFlags,
     "baseline": BaselineFlags,
     "gate": GateFlags,
+    "completion": CompletionFlags,
     "demo": DemoFlags,
 }
 """Each command's own flags."""

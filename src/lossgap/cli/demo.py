@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lossgap import suggestion
 from lossgap.arguments import asks_for_help, parse_arguments
@@ -16,6 +18,9 @@ from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
 from lossgap.errors import ConfigError
 from lossgap.options import DemoFlags
+
+if TYPE_CHECKING:
+    from lossgap.runs.run import Run
 
 RECIPE = "shakespeare_char_cpu"
 FOLDER = "out-shakespeare-char-cpu"
@@ -35,7 +40,6 @@ def main(argv: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, DemoFlags, EXAMPLES))
         return DONE
     from lossgap.api import sample, train_given
-    from lossgap.report.train_words import closing
     from lossgap.training.loop import Interrupted
 
     given = resolve_arguments([RECIPE, f"--out_dir={_folder(argv)}", *argv])
@@ -48,11 +52,9 @@ def main(argv: Sequence[str]) -> int:
     run = outcome.run.path
     [samples] = sample(run, num_samples=1, max_new_tokens=300, device="cpu")
     print("\na sample from it:", samples.texts[0], "", sep="\n")
-    _against_the_gpu_recipe(run)
-    print(closing(outcome)[0])
-    print(f"run: {run} (run.json, metrics.jsonl, checkpoints)")
+    print(*_last_screen(outcome.run), sep="\n")
     print(f"page: {run / PAGE}")
-    print(f"more: {suggestion.command('sample', run)}; {suggestion.compare(run, 'another.log')}")
+    print(f"more: {suggestion.command('sample', run)}")
     print(final_line(outcome.train_loss, outcome.val_loss))
     return DONE
 
@@ -66,11 +68,16 @@ def _folder(argv: Sequence[str]) -> str:
     return free
 
 
-def _against_the_gpu_recipe(run: Path) -> None:
-    """The comparison with the published figures of an RTX 4070 Ti: in short here, in full on the page."""
+def _last_screen(run: Run) -> list[str]:
+    """What a beginner learns from the run and the published figures of an RTX 4070 Ti; everything is on the page."""
     from lossgap.api import compare
-    from lossgap.report.show import show, write_page
+    from lossgap.report.demo_words import last_screen
+    from lossgap.report.show import write_page
 
-    comparison = compare(run, GPU_FIGURES)
-    show([comparison])
-    write_page([comparison], run / PAGE)
+    comparison = compare(run.path, GPU_FIGURES)
+    write_page([comparison], run.path / PAGE, command=suggestion.compare(run.path, GPU_FIGURES))
+    lines: list[str] = []
+    for paragraph in last_screen(run, comparison):
+        # A command is copied whole; prose is broken for any terminal.
+        lines += [paragraph] if paragraph.startswith(" ") else textwrap.wrap(paragraph, 80)
+    return [*lines, ""]
