@@ -15,6 +15,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 import lossgap
+from lossgap.language import SOURCE, spoken
 from lossgap.report import printing, show
 from lossgap.report.terminal import Terminal
 
@@ -32,23 +33,25 @@ THEMES = {
 }  # fmt: skip
 
 
-def picture(theme: str) -> str:
+def picture(theme: str, language: str) -> str:
     """The answer to `lossgap compare` of `RUNS` as SVG. It names no font of the network: a page shows its own."""
     console = Terminal(file=io.StringIO(), width=WIDTH, record=True)
     console._color_system = None  # type: ignore[assignment]  # the record keeps the styles, whatever the stream shows
     console.print(Text(f"$ lossgap compare {' '.join(Path(name).name for name in RUNS)}", style="bold"))
     console.print()
-    printing.show(show.views([lossgap.compare(*RUNS)]), console)
+    with spoken(language):
+        printing.show(show.views([lossgap.compare(*RUNS)]), console)
     form = re.sub(r"@font-face \{\{.*?\n    \}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     return console.export_svg(title="lossgap", theme=THEMES[theme], code_format=form, unique_id=f"lossgap-{theme}")
 
 
 def main() -> None:
-    """Write both."""
+    """Write all four."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for theme in THEMES:
-        (folder / f"answer-{theme}.svg").write_text(picture(theme), encoding="utf-8")
+        for language, name in ((SOURCE, f"answer-{theme}.svg"), ("ja", f"answer-ja-{theme}.svg")):
+            (folder / name).write_text(picture(theme, language), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("strangers",),
     ("settings",),
     ("arguments", "presets", "config", "config_file", "config_hash", "dropout"),
-    ("arithmetic", "duration", "keywords", "options", "schedule", "shown", "suggestion"),
+    ("arithmetic", "duration", "keywords", "language", "options", "schedule", "shown", "suggestion"),
     ("gpt", "generation", "corpus", "machine"),
     ("runs",),
     (

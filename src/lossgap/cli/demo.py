@@ -17,6 +17,7 @@ from lossgap.cli.train import final_line, progress_on
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments
 from lossgap.errors import ConfigError
+from lossgap.language import say
 from lossgap.options import DemoFlags
 
 if TYPE_CHECKING:
@@ -69,15 +70,18 @@ def _folder(argv: Sequence[str]) -> str:
 
 
 def _last_screen(run: Run) -> list[str]:
-    """What a beginner learns from the run and the published figures of an RTX 4070 Ti; everything is on the page."""
+    """The lines for a beginner, from the run and the published figures of an RTX 4070 Ti; everything is on the page."""
     from lossgap.api import compare
     from lossgap.report.demo_words import last_screen
     from lossgap.report.show import write_page
+    from lossgap.report.wide_text import broken, is_wide
 
     comparison = compare(run.path, GPU_FIGURES)
     write_page([comparison], run.path / PAGE, command=suggestion.compare(run.path, GPU_FIGURES))
     lines: list[str] = []
-    for paragraph in last_screen(run, comparison):
+    for paragraph in map(say, last_screen(run, comparison)):
         # A command is copied whole; prose is broken for any terminal.
-        lines += [paragraph] if paragraph.startswith(" ") else textwrap.wrap(paragraph, 80)
+        wide = is_wide(paragraph)
+        prose = broken(paragraph, 80).splitlines() if wide else textwrap.wrap(paragraph, 80)
+        lines += [paragraph] if paragraph.startswith(" ") else prose
     return [*lines, ""]

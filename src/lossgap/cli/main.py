@@ -12,6 +12,7 @@ from importlib import import_module
 from lossgap.cli.exit_codes import DONE, ERROR, INTERRUPTED, MEANING
 from lossgap.cli.meant import meant
 from lossgap.errors import ConfigError, LossgapError, LossgapWarning
+from lossgap.language import LANGUAGES, of_environment, say, spoken
 from lossgap.settings import did_you_mean
 from lossgap.strangers import guarded, visible
 from lossgap.version import __version__
@@ -35,6 +36,8 @@ COMMANDS = {
     "demo": "what `make run` does: train the laptop recipe and show a sample",
 }
 
+FLAG = "--lang"
+"""The flag of every command that names a language."""
 TORCH_MISSING = (
     "which is not installed: pip install 'lossgap[train]' (add --extra-index-url https://download.pytorch.org/whl/cpu "
     "for the smaller build without CUDA)"
@@ -51,9 +54,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(list(sys.argv[1:] if argv is None else argv))
 
 
+def _language(argv: list[str]) -> tuple[str, list[str]]:
+    """The language that `--lang` or the locale asks for, and the words without that flag. Raises ConfigError."""
+    code, rest = of_environment(os.environ), []
+    words = iter(argv)
+    for word in words:
+        if word == FLAG or word.startswith(f"{FLAG}="):
+            code = word.removeprefix(FLAG).removeprefix("=") or next(words, "")
+            if code not in LANGUAGES:
+                raise ConfigError(
+                    "unknown-language", f"{FLAG}={code[:20]}: answers are in {' or '.join(LANGUAGES)}; write {FLAG}=ja"
+                )
+        else:
+            rest.append(word)
+    return code, rest
+
+
 def _run(argv: list[str]) -> int:
     try:
-        return _dispatch(argv)
+        code, rest = _language(argv)
+        with spoken(code):
+            return _dispatch(rest)
     except LossgapError as error:
         print(f"lossgap: error: {visible(str(error))} [{error.slug}]", file=sys.stderr)
         return error.exit_code
@@ -87,16 +108,17 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<10} {say(text)}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
-            f"lossgap {__version__}: trains nanoGPT-class models and says why two losses differ",
+            say(f"lossgap {__version__}: trains nanoGPT-class models and says why two losses differ"),
             "",
-            "usage: lossgap COMMAND [ARGUMENT ...] [--key=value ...]",
+            say("usage: lossgap COMMAND [ARGUMENT ...] [--key=value ...]"),
             "",
             *lines,
             "",
-            *textwrap.wrap(f"lossgap COMMAND --help says more. {MEANING}", 80),
+            say(f"lossgap COMMAND --help says more. {FLAG}=ja answers in Japanese, as a Japanese locale does."),
+            *textwrap.wrap(MEANING, 80),
         ]
     )
 

@@ -20,6 +20,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from lossgap.language import between, say
 from lossgap.report.blocks import (
     Alternatives,
     Block,
@@ -37,6 +38,7 @@ from lossgap.report.blocks import (
 from lossgap.report.command_lines import command_lines
 from lossgap.report.pairing import paired
 from lossgap.report.terminal import VERDICT_STYLES, Terminal, joined, labelled, plain_table
+from lossgap.report.wide_text import broken, columns, cut_wide, is_wide, padded
 from lossgap.report.words import cut
 from lossgap.strangers import visible
 
@@ -122,8 +124,8 @@ def _more(view: View, width: int) -> str:
     for count in range(len(titles), 0, -1):
         said = f"--full shows {', '.join(titles[:count])}{', and more' if count < len(titles) else ''}"
         if len(said) <= width:
-            return said
-    return "--full shows more"
+            return say(said)
+    return say("--full shows more")
 
 
 def _first(view: View, room: _Room, width: int) -> list[ConsoleRenderable]:
@@ -179,7 +181,11 @@ def _compact(block: Block, room: _Room, width: int) -> ConsoleRenderable | None:
         most = min(room.rows, len(block.rows) if block.most is None else block.most)
         return _grid(block, most, width) if most else None
     if isinstance(block, Suggestion):
-        said = [Text(cut(line, MOST * width)) for line in (block.why, block.price) if line]
+        said = [
+            Text(broken(cut_wide(cut(line, MOST * width), MOST * width - 4), width))
+            for line in (block.why, block.price)
+            if line
+        ]
         return Group(*said) if said or block.command else None
     return _body(block, width)
 
@@ -200,13 +206,16 @@ def _brief_claims(block: Claims, most: int, width: int) -> ConsoleRenderable | N
         return None
     levels = [f" [{visible(item.level)}]" if item.level else "" for item in block.items[:most]]
     said = [f"{number}. " * block.ordered + (item.brief or item.title) for number, item in enumerate(block.items, 1)]
-    said = [cut(text, width - len(level)) for text, level in zip(said, levels, strict=False)]
-    column = max(map(len, said))
+    said = [
+        cut_wide(cut(text, width - len(level)), width - columns(level))
+        for text, level in zip(said, levels, strict=False)
+    ]
+    column = max(map(columns, said))
     parts: list[ConsoleRenderable] = [
-        joined((text.ljust(column), ""), (level, "dim")) for text, level in zip(said, levels, strict=True)
+        joined((padded(text, column), ""), (level, "dim")) for text, level in zip(said, levels, strict=True)
     ]
     if len(block.items) > most:
-        parts.append(Text(f"and {len(block.items) - most} more", style="dim"))
+        parts.append(Text(say(f"and {len(block.items) - most} more"), style="dim"))
     parts += [Text(visible(line), style="dim") for line in block.notes]
     return Group(*parts)
 
@@ -234,14 +243,15 @@ def _body(block: Block, width: int) -> ConsoleRenderable:
     """A whole block without its title, on lines of `width` columns."""
     match block:
         case Headline():
-            then = f" {visible(block.then)}" if block.then else ""
-            return joined((visible(block.text), "bold"), (then, ""))
+            then = f"{between()}{visible(block.then)}" if block.then else ""
+            whole = joined((visible(block.text), "bold"), (then, ""))
+            return Text(broken(whole.plain, width)) if is_wide(whole.plain) else whole
         case Judgement():
             style = VERDICT_STYLES.get(block.word, "bold")
             number = f": {block.number} {block.unit}" if block.number else ""
             return Group(
                 joined((visible(block.text), style), (visible(number), "")),
-                *(Text(visible(line)) for line in block.lines),
+                *(Text(broken(visible(line), width)) for line in block.lines),
             )
         case Paragraphs():
             mark = "-  " if block.bullets else ""
@@ -354,7 +364,7 @@ def _table(block: Grid, kept: list[int], most: int) -> Table:
 def _widths(block: Grid, most: int) -> list[int]:
     """The width of each column that breaks no cell."""
     table = [tuple(column.name for column in block.columns), *block.rows[:most], *block.foot]
-    return [max(len(visible(row[place])) for row in table) for place in range(len(block.columns))]
+    return [max(columns(visible(row[place])) for row in table) for place in range(len(block.columns))]
 
 
 def _limits(block: Grid, most: int, kept: list[int], width: int) -> dict[int, int]:

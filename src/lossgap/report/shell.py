@@ -13,6 +13,7 @@ from functools import cache
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from lossgap.language import say, spoken_now
 from lossgap.report import embed, words
 from lossgap.strangers import visible
 from lossgap.version import __version__
@@ -39,6 +40,8 @@ def page(
     return part(
         "page.html.j2",
         title=title,
+        lang=spoken_now(),
+        say=say,
         version=__version__,
         policy=embed.policy([item for item in (library, scripts) if item], (styles,)),
         style=embed.inline(styles),

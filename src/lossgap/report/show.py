@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lossgap.errors import LossgapError
+from lossgap.language import translated
 from lossgap.report import html as pages
 from lossgap.report import printing, words
 from lossgap.report.blocks import Headline, View
@@ -78,8 +79,8 @@ def show(
 def views(results: Sequence[object]) -> tuple[View, ...]:
     """The view of each result."""
     if len(results) == 1:
-        return (_module(results[0]).view(results[0]),)
-    return tuple(_module(result).view(result, of=len(results)) for result in results)
+        return (translated(_module(results[0]).view(results[0])),)
+    return tuple(translated(_module(result).view(result, of=len(results))) for result in results)
 
 
 def text(results: Sequence[object], *, full: bool = False, width: int = PIPED) -> str:
@@ -108,7 +109,7 @@ def write_image(results: Sequence[object], path: Path) -> None:
 
 def card(result: object) -> str:
     """A small piece of HTML for a notebook: the answer without its charts and tables."""
-    return pages.card(_module(result).view(result))
+    return pages.card(translated(_module(result).view(result)))
 
 
 def line(result: object) -> str:
