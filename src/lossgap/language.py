@@ -29,8 +29,8 @@ LANGUAGES = (SOURCE, "ja")
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 """The environment's variables that name a locale, the strongest first, as POSIX has them."""
 STOPS: Mapping[str, tuple[str, str]] = {"en": (" ", ", "), "ja": ("", "、")}
-"""What stands between two sentences, and between the parts of a list."""
-KEPT = frozenset({"command", "made_by", "word", "draws", "data", "value", "side", "look", "number", "name"})
+"""The text between two sentences, and between the parts of a list."""
+KEPT = frozenset({"command", "made_by", "word", "draws", "data", "value", "side", "look", "number", "name", "shape"})
 """Fields of blocks that are no words for people: commands, keys, numbers, names of runs."""
 
 _SPOKEN: ContextVar[str] = ContextVar("lossgap_language", default=SOURCE)
@@ -67,7 +67,7 @@ def say(text: str) -> str:
 
 
 def between() -> str:
-    """What stands between two sentences."""
+    """The text between two sentences."""
     return STOPS[_SPOKEN.get()][0]
 
 
@@ -107,7 +107,7 @@ class Template:
     translation: str
 
     def values(self, text: str) -> dict[str, str] | None:
-        """What the names stand for in `text`, each as short as can be; None where it does not fit."""
+        """The texts that the names stand for in `text`, each as short as can be; None where it does not fit."""
         if not (text.startswith(self.literals[0]) and text.endswith(self.literals[-1])):
             return None
         at, found = len(self.literals[0]), {}
@@ -178,7 +178,7 @@ def _entry(text: str, code: str) -> str | None:
 
 
 def _value(name: str, value: str, code: str) -> str | None:
-    """What a name stands for, said where it is a sentence; None where that has no entry."""
+    """The text that a name stands for, said where it is a sentence; None where that has no entry."""
     if name.startswith("saids"):
         parts = [_entry(part, code) for part in value.split(", ")]
         return None if None in parts else STOPS[code][1].join(map(str, parts))
