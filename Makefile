@@ -3,6 +3,7 @@
 # make test-all   the same, then the tests that take longer (quarter of an hour); what continuous integration runs
 # make test-slow  the tests that take minutes each
 # make gpu-check  what a CUDA GPU does to a training, in ten minutes: gpu-check.json and gpu-check.md
+# make docs       build the site of docs/ into site/; a link that leads nowhere is an error
 # make pictures   draw the pictures of README.md
 # make gallery    score the rules on the stored gallery of runs, and write docs/gallery.md
 # make reference  train the recipes behind the reference curves (RECIPE=laptop2000, SEEDS=1,2, RUNS=folder), hours in all;
@@ -39,6 +40,7 @@ OWN := bin|include|lib|lib64|share|\.gitignore
 .PHONY: run test test-all test-slow gpu-check gallery reference claims truth venv FORCE
 .PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE
 .PHONY: pictures run test test-all test-slow gallery reference truth venv FORCE
+.PHONY: docs pictures run test test-all test-slow gallery reference truth venv FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -66,6 +68,10 @@ test-slow: $(DONE)
 
 gpu-check: $(DONE)
 	$(PY) benchmarks/gpu_check.py
+docs: $(DONE)
+	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check --quiet '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 pictures: $(DONE)
 	PYTHONPATH=src $(PY) scripts/make_pictures.py docs/pictures
 

@@ -56,6 +56,7 @@ PINNED = {
     "gate": """
         baseline json margin md strict
     """,
+    "completion": "",
     "demo": """
 
     """,

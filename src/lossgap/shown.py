@@ -4,6 +4,7 @@
     comparison.text(full=True)       # everything
     comparison.html("page.html")     # one self-contained page
     comparison.png("chart.png")      # its chart
+    comparison.plot()                # its chart, shown by a notebook
     comparison.json()                # the document of `--json`, as a dict
 
 A notebook shows a small card, and the repr is one line. How a result is shown is decided above the room in which it is
@@ -12,11 +13,25 @@ made, so the renderer is looked up when it is needed and never imported here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 _RENDERER = "lossgap.report.show"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart as a PNG, which a notebook shows."""
+
+    png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+    def __repr__(self) -> str:
+        return f"<Picture: PNG of {len(self.png):,} bytes>"
 
 
 class Shown:
@@ -33,6 +48,10 @@ class Shown:
     def png(self, path: str | Path) -> None:
         """Write the chart. Raises LossgapError `not-written`, `no-chart`, `chart-failed`."""
         _renderer().write_image((self,), Path(path))
+
+    def plot(self) -> Picture:
+        """The chart, as a notebook shows it. Raises LossgapError `no-chart`, `chart-failed`."""
+        return Picture(_renderer().drawn((self,)))
 
     def json(self) -> dict[str, Any]:
         """The document of `--json`, as its schema in `lossgap/schemas` says: no NaN, unknown is null with its `why`."""

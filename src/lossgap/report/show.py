@@ -101,10 +101,16 @@ def write_page(results: Sequence[object], path: Path, *, command: str = "") -> N
 
 def write_image(results: Sequence[object], path: Path) -> None:
     """Write the chart of the results. Raises LossgapError `not-written`, `no-chart`, `chart-failed`."""
+    put(path, drawn(results))
+
+
+def drawn(results: Sequence[object]) -> bytes:
+    """The chart of the results as a PNG. Raises LossgapError `no-chart`, `chart-failed`."""
     module = _module(results[0])
     if not hasattr(module, "image"):
         raise LossgapError("no-chart", f"there is nothing to draw: {type(results[0]).__name__} has no chart")
-    put(path, module.image(*results))
+    image: bytes = module.image(*results)
+    return image
 
 
 def card(result: object) -> str:

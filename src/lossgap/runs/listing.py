@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+import polars as pl
 
 from lossgap.errors import RunFolderError
 from lossgap.runs import rows
@@ -45,12 +48,35 @@ class RunSummary:
     """Why this folder or run could not be read, in one line."""
 
 
+SCHEMA = {
+    "path": pl.String,
+    "name": pl.String,
+    "status": pl.String,
+    "iter": pl.Int64,
+    "max_iters": pl.Int64,
+    "last_val_loss": pl.Float64,
+    "best_val_loss": pl.Float64,
+    "best_iter": pl.Int64,
+    "parameters": pl.Int64,
+    "device": pl.String,
+    "created": pl.String,
+    "seconds_left": pl.Float64,
+    "problem": pl.String,
+}
+"""The columns of `Listing.to_polars`."""
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Listing(Shown):
     """The runs below a directory."""
 
     directory: Path
     runs: tuple[RunSummary, ...]
+
+    def to_polars(self) -> pl.DataFrame:
+        """One row for each run, with the fields of `RunSummary`; `path` is text."""
+        rows = [dataclasses.asdict(run) | {"path": str(run.path)} for run in self.runs]
+        return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def listing(directory: Path | str) -> Listing:
