@@ -88,7 +88,8 @@ def _next_value(setting: Setting, rest: list[str]) -> str:
         return rest.pop() if rest and rest[-1].lower() in ("true", "false") else "True"
     if not rest or rest[-1].startswith("--"):
         raise ConfigError(
-            "missing-value", f"--{setting.flag}: no value given; write --{setting.flag}=VALUE ({setting.type})"
+            "missing-value",
+            f"--{setting.flag}: no value given; write --{setting.flag}={setting.value or 'VALUE'} ({setting.type})",
         )
     return rest.pop()
 

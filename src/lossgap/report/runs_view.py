@@ -81,7 +81,7 @@ def _cells(listing: Listing, run: RunSummary) -> tuple[str, ...]:
     return (
         _name(listing, run),
         "unreadable" if run.problem else run.status,
-        f"{_count(run.iter)}/{_count(run.max_iters)}",
+        f"{_count(_reached(run))}/{_count(run.max_iters)}",
         "" if run.seconds_left is None else duration(run.seconds_left),
         _loss(run.last_val_loss),
         _loss(run.best_val_loss),
@@ -90,6 +90,11 @@ def _cells(listing: Listing, run: RunSummary) -> tuple[str, ...]:
         run.device or "?",
         (run.created or "?")[:16].replace("T", " "),
     )
+
+
+def _reached(run: RunSummary) -> int | None:
+    """The last iteration; the exact losses after the last update stand in the record as those of the next one."""
+    return run.iter if run.iter is None or run.max_iters is None else min(run.iter, run.max_iters)
 
 
 def _next(listing: Listing) -> list[Block]:

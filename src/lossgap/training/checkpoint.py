@@ -286,6 +286,10 @@ def exists(path: Path) -> bool:
         return False
 
 
+NEAR = 5
+"""Runs that a message about a missing one names."""
+
+
 def _cut(path: Path) -> str:
     text = shown(path)
     return text if len(text) <= 200 else f"{text[:197]}..."
@@ -294,7 +298,10 @@ def _cut(path: Path) -> str:
 def _neighbours(path: Path) -> str:
     folder = path.parent
     names = [file.name for file in checkpoint_files(folder)] if exists(folder) and folder.is_dir() else []
-    return f"in {shown(folder)} there are {', '.join(names)}" if names else "train one first"
+    if names:
+        return f"in {shown(folder)} there are {', '.join(names)}"
+    near = sorted(file.parent for file in Path().glob("*/run.json"))[:NEAR]
+    return f"runs here: {', '.join(shown(run) for run in near)}" if near else "train one first"
 
 
 def _reason(error: BaseException) -> str:

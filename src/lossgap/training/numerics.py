@@ -15,7 +15,7 @@ import torch
 from torch.utils import deterministic as torch_deterministic
 
 from lossgap.config import TrainConfig
-from lossgap.errors import ConfigError
+from lossgap.errors import ConfigError, warn
 from lossgap.gpt import Attention
 from lossgap.machine.compiler import compile_support
 from lossgap.machine.device import resolve_dtype
@@ -111,6 +111,16 @@ def resolve(
     if config.rng == "nanogpt":
         _check_nanogpt(config, numerics, world_size)
     return numerics, departures
+
+
+def warn_slow(numerics: Numerics) -> None:
+    """Warn of a choice that makes a training many times as slow as another. Called once, where a training starts."""
+    if numerics.dtype == "float16" and numerics.device_type == "cpu":
+        warn(
+            "float16-on-cpu",
+            "few CPUs compute in float16, and the others take many times as long as in float32; --dtype=float32 is the "
+            "usual choice there, --dtype=bfloat16 where the CPU has it",
+        )
 
 
 def training_attention(config: TrainConfig, numerics: Numerics) -> Attention:

@@ -40,7 +40,7 @@ from lossgap.training.distributed import Share
 from lossgap.training.draws import CounterDraws, Draws, NanoGPTDraws
 from lossgap.training.fitting import check_fit
 from lossgap.training.loop import Interrupted, Loop, State
-from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve
+from lossgap.training.numerics import Departure, Numerics, applied, before_cuda, resolve, warn_slow
 from lossgap.training.progress import Progress, Silence
 from lossgap.training.restoring import check_vocabulary, inexact, restore, warn_inexact
 from lossgap.training.resume import Start, plan, warn_doubts_of
@@ -86,6 +86,8 @@ def train_given(given: Given, progress: Progress, check: DeviceCheck) -> Outcome
                 rank, world_size, start.config.batch_size, start.config.gradient_accumulation_steps
             )
             numerics, departures = resolve(start.config, own_device, world_size, start.numerics_before)
+            if rank == 0:
+                warn_slow(numerics)
             with applied(numerics):
                 return _Training(given, start, share, numerics, departures, device.why, progress, stop, check).run()
 
