@@ -41,6 +41,7 @@ OWN := bin|include|lib|lib64|share|\.gitignore
 .PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE
 .PHONY: pictures run test test-all test-slow gallery reference truth venv FORCE
 .PHONY: docs pictures run test test-all test-slow gallery reference truth venv FORCE
+.PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE pictures docs
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is
@@ -68,6 +69,7 @@ test-slow: $(DONE)
 
 gpu-check: $(DONE)
 	$(PY) benchmarks/gpu_check.py
+
 docs: $(DONE)
 	@$(PY) -c 'import material' 2>/dev/null || $(PY) -m pip install --disable-pip-version-check --quiet '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
