@@ -13,6 +13,8 @@ from lossgap.presets import PRESETS, preset
 LAPTOP = "shakespeare_char_cpu"
 FIVE = (1, 2, 3, 4, 5)
 THREE = (1, 2, 3)
+UNCHOSEN = (11, 12, 13)
+"""Seeds that no preset was chosen on."""
 MEASURED: Mapping[str, object] = {"eval_interval": 250, "eval_iters": 50, "log_interval": 250, "threads": 1}
 """How every reference is measured. The windows of an evaluation and the exact losses at the end do not touch the
 training; one thread, so that several may be trained side by side."""
@@ -97,5 +99,7 @@ def of_presets() -> tuple[Training, ...]:
     """One training for each preset that no entry of the table is made of."""
     known = {item.base for item in TRAININGS}
     return tuple(
-        Training(name=name.replace("_", ""), about=f"preset {name}", base=name) for name in PRESETS if name not in known
+        Training(name=name.replace("_", ""), about=f"preset {name}", base=name, seeds=UNCHOSEN)
+        for name in PRESETS
+        if name not in known
     )
