@@ -45,3 +45,12 @@ def flops_per_token(parameters: int, n_layer: int, n_embd: int, block_size: int)
     Source: PaLM (arXiv 2204.02311), appendix B, as in nanoGPT's estimate_mfu; N leaves the position embeddings out.
     """
     return 6 * parameters + 12 * n_layer * n_embd * block_size
+
+
+def muon_flops(n_layer: int, n_embd: int) -> int:
+    """FLOPs that Muon adds to one update, whatever its tokens: 280 C^3 in each layer.
+
+    Five Newton-Schulz steps (kellerjordan.github.io/posts/muon) on a matrix of m rows and n >= m columns are three
+    products, 5 (4 m^2 n + 2 m^3); a layer's four matrices have m = C and n = 3 C, C, 4 C, 4 C.
+    """
+    return 280 * n_layer * n_embd**3

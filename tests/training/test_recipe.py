@@ -13,7 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from lossgap.arithmetic import muon_flops
 from lossgap.config import NANOGPT_FIELDS, TrainConfig
 from lossgap.corpus import open_corpus
 from lossgap.errors import ConfigError
@@ -244,3 +246,12 @@ def test_a_context_warm_up_cuts_the_same_windows(here: Path) -> None:
 def test_a_context_warm_up_needs_eighths() -> None:
     with pytest.raises(ConfigError, match="take --block_size=16"):
         config(context_warmup_iters=5, block_size=20)
+
+
+def test_muon_flops_are_the_counted_ones() -> None:
+    made = model(config(optimizer="muon"))
+    layers = [p for name, p in made.named_parameters() if ".h." in name and p.dim() == 2]
+    with FlopCounterMode(display=False) as counter:
+        orthogonalised([torch.ones_like(p) for p in layers])
+    shape = made.config
+    assert counter.get_total_flops() == muon_flops(shape.n_layer, shape.n_embd)

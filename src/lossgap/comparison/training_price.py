@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from lossgap.arithmetic import flops_per_token, nanogpt_parameters
+from lossgap.arithmetic import flops_per_token, muon_flops, nanogpt_parameters
 from lossgap.comparison.facts import Facts
 from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments, train_config
@@ -24,7 +24,7 @@ LEAST = 60.0
 FORWARD = 1 / 3
 """The part of an update's FLOPs that an evaluation of as many tokens takes: it has no backward pass, which takes two
 thirds (Kaplan et al. 2020, arXiv 2001.08361, section 2.1)."""
-_SHAPE = ("n_layer", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps")
+_SHAPE = ("n_layer", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "optimizer")
 
 
 def training_price(command: str, runs: Sequence[tuple[str, Facts]]) -> str:
@@ -45,7 +45,7 @@ def training_price(command: str, runs: Sequence[tuple[str, Facts]]) -> str:
     vocabulary = next((size for _, facts in runs if (size := facts.vocab_size.value)), None)
     if vocabulary is None:
         return ""
-    flops = updates * _flops(config, vocabulary)
+    flops = training_flops(config, vocabulary)
     for name, facts, ms in timed:
         spent = facts.flops_per_iter.value
         if spent:
@@ -69,10 +69,12 @@ def _evaluations(config: TrainConfig) -> float:
     return FORWARD * often * 2 * config.eval_iters / config.gradient_accumulation_steps
 
 
-def _flops(config: TrainConfig, vocabulary: int) -> float:
-    """FLOPs of one update."""
+def training_flops(config: TrainConfig, vocabulary: int) -> float:
+    """FLOPs of a whole training, its evaluations included."""
     count = nanogpt_parameters(config.n_layer, config.n_embd, vocabulary, bias=config.bias)
-    return config.tokens_per_iter * float(flops_per_token(count, config.n_layer, config.n_embd, config.block_size))
+    update = config.tokens_per_iter * float(flops_per_token(count, config.n_layer, config.n_embd, config.block_size))
+    muon = config.max_iters * muon_flops(config.n_layer, config.n_embd) if config.optimizer == "muon" else 0
+    return (config.max_iters + _evaluations(config)) * update + muon
 
 
 def _said(seconds: float, rate: str) -> str:

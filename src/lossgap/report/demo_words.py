@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lossgap import suggestion
+from lossgap.arithmetic import GPT2_OUTPUTS
 from lossgap.comparison.comparison import Comparison
 from lossgap.comparison.facts import Facts
 from lossgap.comparison.findings.recipe import reference_of
-from lossgap.comparison.training_price import milliseconds
+from lossgap.comparison.training_price import milliseconds, training_flops, training_price
+from lossgap.config import TrainConfig
 from lossgap.duration import duration
-from lossgap.presets import PRESETS
+from lossgap.presets import PRESETS, preset
+from lossgap.references.curve_file import curves
+from lossgap.references.trainings import of_presets
 from lossgap.runs.readers.recipe_match import Reference, references
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ SAME = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "dropout", "l
 def last_screen(run: Run, against: Comparison) -> tuple[str, ...]:
     """Paragraphs on the `run`, which is the control of the comparison `against` published figures."""
     facts = Facts.of(run)
-    return tuple(filter(None, (_healthy(facts), _why(against), *_reach(facts, against))))
+    return tuple(filter(None, (_healthy(facts), _why(against), *_reach(facts, against), *_shorter(facts, against))))
 
 
 def _healthy(facts: Facts) -> str:
@@ -75,6 +81,28 @@ def _reach(facts: Facts, against: Comparison) -> Iterator[str]:
         f"To reach {goal:.2f} on this machine, train the same model for {iters:,} iterations{time}; it then ends near "
         f"{_end(enough):.2f}:"
     )
+    yield f"  $ {command}"
+
+
+def _shorter(facts: Facts, against: Comparison) -> Iterator[str]:
+    """Our own preset whose every seed ended at or below the other run's loss, the cheapest such one."""
+    other = against.test.val
+    if other is None:
+        return
+    goal = other.last.value
+    bases = {item.name: item.base for item in of_presets()}
+    reaching = [item for item in curves() if item.name in bases and max(item.finals()) <= goal]
+    if not reaching:
+        return
+    vocabulary = facts.vocab_size.value or GPT2_OUTPUTS
+    best = min(reaching, key=lambda item: training_flops(TrainConfig.from_dict(preset(bases[item.name])), vocabulary))
+    command = suggestion.train(bases[best.name], out_dir=suggestion.new_folder(best.name))
+    price = training_price(command, [("this run", facts)])
+    end = f"{float(np.median(best.finals())):.2f}"
+    if price:
+        yield f"Another recipe gets there sooner (Muon, higher rates, a larger batch), near {end}, {price}:"
+    else:
+        yield f"Another recipe gets there sooner (Muon, higher rates, a larger batch), near {end}:"
     yield f"  $ {command}"
 
 
