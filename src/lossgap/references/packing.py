@@ -29,6 +29,7 @@ def pack(item: Training, runs: Path, folder: Path, commit: str) -> Path | None:
     finished = [(seed, run) for seed, at in found if (at / RUN_FILE).exists() and _done(run := read_run(at))]
     if not finished:
         return None
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{item.name}.json"
     write_json(path, document(item, finished, commit))
     return path
