@@ -42,7 +42,7 @@ PINNED = {
         against full iters json pairs starts updates
     """,
     "tune": """
-        address apply executor full json minutes target
+        address apply dry_run executor full json minutes target yes
     """,
     "runs": """
         full json

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lossgap.training.numerics import Numerics
     from lossgap.training.progress import Progress
     from lossgap.training.train import Outcome
-    from lossgap.tuning.search import Found
+    from lossgap.tuning.search import Found, Search
     from lossgap.tuning.tune import Tuned
 
 Say = Callable[[str], None]
@@ -317,7 +317,7 @@ def tune_given(
     return try_settings(_config(given), ", ".join(map(str, given.positionals)) or LAPTOP, say)
 
 
-def search_recipe(
+def prepare_search(
     argv: Sequence[str],
     *,
     minutes: float | None = None,
@@ -325,17 +325,22 @@ def search_recipe(
     executor: str = "local",
     address: str | None = None,
     say: Say = lambda line: None,
-) -> Found:
-    """The recipe with the lowest val loss in so many `minutes` of updates here, or the shortest way to a `target`.
-
-    It begins with the training that the words of a command line mean, and takes seven times as long as the recipe may
-    (for a target: for each time that it tries); stopped, it goes on where it was. Raises LossgapError for what the
-    caller can mend.
-    """
-    from lossgap.tuning.search import search_given
+) -> Search:
+    """A search that was not started: `price` has its plan and cost, `run(say)` starts it. Raises as `search_recipe`."""
+    from lossgap.tuning.search import Search
 
     executors = _executors(ExplainOptions(executor="ray" if executor == "ray" else "local", address=address))
-    return search_given(_config(_recipe(argv, None)), minutes, target, executors, say)
+    return Search(_config(_recipe(argv, None)), minutes, target, executors, say)
+
+
+def search_recipe(argv: Sequence[str], *, say: Say = lambda line: None, **given: Any) -> Found:
+    """The recipe with the lowest val loss in so many `minutes` of updates here, or the shortest way to a `target`.
+
+    It begins with the training that the words of a command line mean; `given` are the keywords of `prepare_search`. It
+    takes up to seven times as long as the recipe may (for a target: for each time that it tries); stopped, it goes on
+    where it was. Raises LossgapError for what the caller can mend.
+    """
+    return prepare_search(argv, say=say, **given).run(say)
 
 
 def _recipe(argv: Sequence[str], settings: Mapping[str, object] | None) -> Given:

@@ -220,6 +220,8 @@ class TuneFlags(AnswerFlags):
     target: float | None = setting(
         None, "search the shortest way to this val loss, in at most --minutes (60)", "nats per token", value="X"
     )
+    dry_run: bool = setting(False, "show the plan of a search and its price, and stop")
+    yes: bool = setting(False, "start a search without asking; needed where there is no terminal")
     executor: Literal["local", "ray"] = setting("local", "local, or ray (extra lossgap[ray])", group=WHERE)
     address: str | None = setting(None, "the Ray cluster to join", group=WHERE, value="HOST:PORT")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from lossgap.arguments import asks_for_help, build, parse_arguments, parted
 from lossgap.cli.exit_codes import DONE
 from lossgap.cli.help import help_text
 from lossgap.cli.results import command_line, say, show_results
+from lossgap.errors import ConfigError
 from lossgap.options import TuneFlags
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ without any, the laptop recipe. --apply writes a config with what is faster and 
 
 --minutes=10 searches, by successive halving on seeds, the recipe with the lowest val loss that ten minutes of updates \
 give here; --target=1.70 the shortest time in which that loss is reached. The loss that is given is of seeds that did \
-not choose the recipe. The cost is said first, about seven times the minutes; stopped, it goes on where it was."""
-EXAMPLES = ("tune", "tune shakespeare_char --device=cuda", "tune --minutes=10 --apply=best.py")
+not choose the recipe. Plan and price, two to seven times the minutes, are shown first; stopped, it goes on where it \
+was."""
+EXAMPLES = ("tune", "tune --minutes=10 --dry-run", "tune --minutes=10 --yes --apply=best.py")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,22 +41,56 @@ def main(argv: Sequence[str]) -> int:
         return DONE
     own, rest = parted(argv, TuneFlags)
     flags = build(TuneFlags, parse_arguments(own, TuneFlags))
-    from lossgap.api import search_recipe, tune_given
+    from lossgap.api import tune_given
 
-    found: Found | Tuned
+    found: Found | Tuned | None
     if flags.minutes is None and flags.target is None:
+        if flags.dry_run:
+            raise ConfigError(
+                "no-search",
+                "--dry-run shows the price of a search: add --minutes=10 or --target=1.70 (without them "
+                "nothing is trained, and it takes a minute)",
+            )
         found = tune_given(rest, say=say)
     else:
-        found = search_recipe(
-            rest,
-            minutes=flags.minutes,
-            target=flags.target,
-            executor=flags.executor,
-            address=flags.address,
-            say=say,
-        )
+        found = _searched(rest, flags, command_line("tune", argv))
+    if found is None:
+        return DONE
     if flags.apply is not None:
         found.write(flags.apply)
         say(f"config: {flags.apply}; train it with: lossgap train {shlex.quote(str(flags.apply))}")
     show_results([found], flags, command_line("tune", argv))
     return DONE
+
+
+def _searched(words: Sequence[str], flags: TuneFlags, command: str) -> Found | None:
+    """Show the plan and its price, then search; None where it is not to be started."""
+    from lossgap.api import prepare_search
+    from lossgap.report.show import show
+
+    search = prepare_search(
+        words,
+        minutes=flags.minutes,
+        target=flags.target,
+        executor=flags.executor,
+        address=flags.address,
+        say=say,
+    )
+    if flags.dry_run:
+        show_results([search.price], flags, command)
+        return None
+    show([search.price], full=flags.full, stderr=True)
+    if not flags.yes and not _agreed():
+        return None
+    return search.run(say)
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            "needs-yes", "there is no terminal to ask on: add --yes to start, or --dry-run to see the price"
+        )
+    try:
+        return input("start? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

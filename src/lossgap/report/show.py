@@ -39,6 +39,7 @@ MODULES = {
     "Recorded": "lossgap.report.recorded_view",
     "Replay": "lossgap.report.replay_view",
     "Run": "lossgap.report.read_view",
+    "SearchPrice": "lossgap.report.search_price_view",
     "Tuned": "lossgap.report.tune_view",
 }
 """The module of each class of results."""
