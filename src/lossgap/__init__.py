@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         on_track,
         prepare_explanation,
         prepare_samples,
+        prepare_search,
         record,
         replay,
         sample,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from lossgap.runs.readers.source import load_run, load_runs
     from lossgap.runs.run import Run
     from lossgap.sampling import Samples, Sampling
-    from lossgap.tuning.search import Found
+    from lossgap.tuning.search import Found, Search
     from lossgap.tuning.tune import Tuned
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Run",
     "Samples",
     "Sampling",
+    "Search",
     "TrainConfig",
     "Tuned",
     "baseline",
@@ -84,6 +86,7 @@ __all__ = [
     "open_corpus",
     "prepare_explanation",
     "prepare_samples",
+    "prepare_search",
     "record",
     "replay",
     "sample",
@@ -100,6 +103,7 @@ _HOMES = {
     "Explanation": "lossgap.attribution.explanation",
     "Forecast": "lossgap.forecasting.forecast",
     "Found": "lossgap.tuning.search",
+    "Search": "lossgap.tuning.search",
     "GateResult": "lossgap.gating.judge",
     "Listing": "lossgap.runs.listing",
     "LossgapError": "lossgap.errors",
@@ -131,6 +135,7 @@ _HOMES = {
     "record": "lossgap.api",
     "replay": "lossgap.api",
     "sample": "lossgap.api",
+    "prepare_search": "lossgap.api",
     "search_recipe": "lossgap.api",
     "train": "lossgap.api",
     "tune": "lossgap.api",
