@@ -48,7 +48,7 @@ def test_what_is_packed_is_read_back(tmp_path: Path) -> None:
     document |= {"status": "finished", "final": {"iter": 103, "train_loss": 1.9, "val_loss": 2.25}}
     (folder / "run.json").write_text(json.dumps(document))
     path = pack(item, tmp_path, tmp_path / "curves", "abc")
-    assert path == tmp_path / "laptop2000.json"
+    assert path == tmp_path / "curves" / "laptop2000.json"
     jsonschema.Draft202012Validator(schemas.load("reference")).validate(json.loads(path.read_text()))
     (curve,) = read(path).seeds
     assert (curve.seed, curve.final_iter, curve.final_val) == (2, 103, 2.25)
