@@ -37,11 +37,7 @@ UNFINISHED := $(VENV)/.lossgap-unfinished
 # What a virtual environment consists of, for telling a half-made one from somebody's own folder.
 OWN := bin|include|lib|lib64|share|\.gitignore
 
-.PHONY: run test test-all test-slow gpu-check gallery reference claims truth venv FORCE
-.PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE
-.PHONY: pictures run test test-all test-slow gallery reference truth venv FORCE
-.PHONY: docs pictures run test test-all test-slow gallery reference truth venv FORCE
-.PHONY: run test test-all test-slow gpu-check gallery reference truth venv FORCE pictures docs
+.PHONY: run test test-all test-slow gpu-check gallery reference claims truth venv pictures docs FORCE
 .DEFAULT_GOAL := test
 
 # The stamp holds the folder that was installed from: a moved or copied checkout is installed again, and so is

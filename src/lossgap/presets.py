@@ -92,7 +92,7 @@ def laptop() -> dict[str, object]:
 
 
 def laptop_best() -> dict[str, object]:
-    """The laptop's long recipe: 6 layers, 192 channels, context 256, batch 8, 1,500 iterations; tens of minutes.
+    """The laptop's long recipe: 6 layers, 192 channels, context 256, batch 8, 1,500 iterations; about half an hour.
 
     How it was chosen: docs/laptop.md.
     """
