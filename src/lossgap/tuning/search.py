@@ -53,7 +53,7 @@ class Candidate:
     """A recipe, its seconds of an update here, and its last loss."""
 
     settings: Mapping[str, object]
-    """What it changes in the recipe that the search began with."""
+    """The changes to the recipe that the search began with."""
     update: float
     iterations: int = 0
     val_loss: float = math.inf
@@ -91,7 +91,7 @@ class Found(Shown):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the mean of the fresh seeds is at the target; None without a target."""
+        """True where the mean of the fresh seeds is at the target; None without a target."""
         return None if self.target is None else self.val_loss <= self.target
 
     def write(self, path: Path) -> None:

@@ -47,7 +47,7 @@ class SearchPlan:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class SearchPrice(Shown):
-    """What a search will do, and what it takes."""
+    """The plan of a search and its cost."""
 
     plans: tuple[SearchPlan, ...]
     """One; for a target one for each time that may be tried, the shortest first."""

@@ -33,7 +33,7 @@ SPACE: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "schedule": ({"lr_schedule": "cosine"}, {"lr_schedule": "linear"}, {"lr_schedule": "wsd"}),
     "architecture": ({}, {"rotary": True, "qk_norm": True}, _MODERN),
 }
-"""What the other recipes are drawn from: one choice of each row. Iterations follow from the time."""
+"""The choices of the other recipes: one of each row is drawn. Iterations follow from the time."""
 
 
 def candidates(base: TrainConfig, count: int, seed: int = 1) -> list[dict[str, object]]:
