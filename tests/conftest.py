@@ -23,6 +23,7 @@ LONG = {
     *("test_truth", "test_distributed", "test_killed", "test_kill", "test_explain", "test_determinism", "test_local"),
     *("test_gallery", "test_ray", "test_scenario", "test_replay", "test_checkpoint", "test_resume", "test_evaluation"),
     *("test_faults", "test_steps", "test_recipe", "test_gpt2", "test_gpu_check", "test_race", "test_startup"),
+    *("test_nanogpt_parity", "test_machine_compiler", "test_measure_spread"),
 }
 """Test files that take most of the suite's time: `make test-all` runs them, `make test` does not."""
 
