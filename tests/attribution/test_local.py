@@ -95,7 +95,7 @@ def test_what_goes_wrong_in_a_worker_is_told_and_the_next_arm_gets_a_fresh_one(t
     with LocalExecutor(tmp_path, 1) as executor:
         (done,) = executor.run([huge])
         assert done.failure == "out-of-memory"
-        assert done.why.startswith("Unable to allocate 128")
+        assert "it would be killed" in done.why
         assert workers() == []
         (done,) = executor.run([broken])
         assert done.failure == "failed"

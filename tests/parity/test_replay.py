@@ -145,8 +145,9 @@ def test_what_lies_beyond_is_unknown_and_has_a_price(bundles: Callable[..., Path
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_wrong_gelu(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    bundle = bundles(dtype=dtype)  # before the fault, which it would have, too
     monkeypatch.setattr(F, "gelu", lambda x: GELU(x) * 1.05)
-    found = replayed(bundles(dtype=dtype))
+    found = replayed(bundle)
     assert found.verdict == "different"
     assert found.hardware_bound is None
     first = found.first_departure
@@ -155,11 +156,13 @@ def test_a_wrong_gelu(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPa
 
 
 def test_a_wrong_optimizer(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles()  # before the fault, which it would have, too
+
     def other(parameters: object, **options: object) -> object:
         return ADAMW(parameters, **{**options, "eps": 1e-5})  # type: ignore[arg-type]  # by name
 
-    monkeypatch.setattr(torch.optim, "AdamW", other)
-    found = replayed(bundles())
+    monkeypatch.setattr(optimizer, "EagerAdamW", other)
+    found = replayed(bundle)
     first = found.first_departure
     assert first is not None
     assert found.verdict == "different"
@@ -183,13 +186,14 @@ def test_a_fault_that_only_the_losses_show(bundles: Callable[..., Path], monkeyp
 
 
 def test_labels_in_another_order(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles()  # before the fault, which it would have, too
     entropy = F.cross_entropy
 
     def shifted(logits: Tensor, targets: Tensor, **options: Any) -> Tensor:
         return entropy(logits, targets.roll(1), **options)
 
     monkeypatch.setattr(F, "cross_entropy", shifted)
-    found = replayed(bundles())
+    found = replayed(bundle)
     assert found.verdict == "different"
     assert found.trajectory.first == 0
     assert found.shape == "at the start"
@@ -198,8 +202,9 @@ def test_labels_in_another_order(bundles: Callable[..., Path], monkeypatch: pyte
 def test_a_broken_kernel_does_not_widen_the_envelope_that_it_is_held_against(
     bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle = bundles()  # before the fault, which it would have, too
     attend = F.scaled_dot_product_attention
-    sound = replayed(bundles(), attention="fused").trajectory.envelope
+    sound = replayed(bundle, attention="fused").trajectory.envelope
 
     def wrong(q: Tensor, k: Tensor, v: Tensor, **options: object) -> Tensor:
         return attend(1.05 * q, k, v, is_causal=True)
@@ -273,11 +278,12 @@ def test_command(bundles: Callable[..., Path], here: Path, capsys: pytest.Captur
 
 
 def test_command_exit_codes(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundles()  # before the fault, which it would have, too
     assert (
         main(["replay", str(bundles(dtype="bfloat16")), "--device=cpu", "--margin=1e-6", "--fail-on-difference"]) == 3
     )
     monkeypatch.setattr(F, "gelu", lambda x: GELU(x) * 1.05)
-    assert main(["replay", str(bundles()), "--device=cpu", "--fail-on-difference"]) == 2
+    assert main(["replay", str(bundle), "--device=cpu", "--fail-on-difference"]) == 2
     assert main(["replay", str(bundles()), "--device=cpu"]) == 0
 
 

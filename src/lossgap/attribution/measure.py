@@ -25,7 +25,7 @@ from lossgap.attribution.code_digest import code_digest
 from lossgap.attribution.prefix import prefix_folder
 from lossgap.config import TrainConfig
 from lossgap.corpus import Corpus, open_corpus
-from lossgap.errors import CheckpointError, LossgapWarning, RunFolderError, TrainingError
+from lossgap.errors import CheckpointError, ConfigError, LossgapWarning, RunFolderError, TrainingError
 from lossgap.evaluation.same_targets import same_tokens
 from lossgap.runs.lock import FolderLock
 from lossgap.runs.run import Run
@@ -234,6 +234,10 @@ def _train(arm: Arm, folder: Path, corpus: Corpus, root: Path) -> Run:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise ArmFailed("not-finite", str(error)) from error
             raise ArmFailed("failed", str(error)) from error
+        except ConfigError as error:
+            if error.slug == "does-not-fit":
+                raise ArmFailed("out-of-memory", str(error)) from error
+            raise
 
 
 @contextlib.contextmanager
