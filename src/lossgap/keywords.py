@@ -23,7 +23,7 @@ def takes(*options: type) -> Callable[[Call], Call]:
             for item in items
             if item.name not in own.parameters
         ]
-        call.__signature__ = own.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]
+        call.__signature__ = own.replace(parameters=[*fixed, *keywords])  # type: ignore[attr-defined]  # what inspect looks for; no stub of a callable has it
         listed = "\n".join(f"    {item.name}: {item.doc}" for item in items)
         call.__doc__ = f"{call.__doc__}\n    Keywords:\n{listed}\n"
         return call

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lossgap import schemas
 from lossgap.cli.main import main
 from lossgap.comparison.findings.recipe import DECIDING
+from lossgap.config import TrainConfig
 from lossgap.config_file import resolve_arguments, train_config
 from lossgap.references.curve_file import ReferenceCurve, SeedCurve
 from lossgap.references.placement import place_run
@@ -74,6 +75,19 @@ def test_the_nearest_reference_is_named() -> None:
     bare = place_run(run({0: 4.0, 100: 3.0}, config={}), known)
     assert "is not in the record" in bare.said
     assert place_run(made(), []).said == "No reference curve is shipped."
+
+
+@pytest.mark.parametrize(
+    "changed", [{"optimizer": "muon"}, {"rotary": True}, {"lr_schedule": "linear"}, {"context_warmup_iters": 800}]
+)
+def test_a_recipe_of_ours_is_not_placed_in_nanogpts_band(changed: dict[str, object]) -> None:
+    found = place_run(made(-0.17, **changed), [reference()])
+    (name,) = changed
+    assert found.word == "unknown"
+    assert f"({name} {getattr(TrainConfig, name)} there, {changed[name]} here)" in found.why
+    mine = replace(reference(), settings=SETTINGS | changed)
+    assert place_run(made(0.0, **changed), [mine]).word == "on track"
+    assert place_run(made(), [mine]).word == "unknown"
 
 
 def test_one_seed_is_no_band_and_two_give_a_wide_one() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lossgap import suggestion
 from lossgap.arguments import Given, build, parse_arguments
+from lossgap.cli.consent import agreed
 from lossgap.cli.exit_codes import DONE, INTERRUPTED
 from lossgap.cli.help import help_text
 from lossgap.cli.results import check_places, command_line, show_results
@@ -117,14 +118,7 @@ def _wanted(prepared: Prepared, flags: ExplainFlags, command: str) -> bool:
         return False
     if flags.yes or prepared.price.cached == prepared.price.arms:
         return True
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            "needs-yes", "there is no terminal to ask on: add --yes to start, or --dry-run to see the price"
-        )
-    try:
-        return input("start? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
+    return agreed()
 
 
 def _run(prepared: Prepared) -> Explanation:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lossgap.arguments import asks_for_help, build, parse_arguments, parted
+from lossgap.cli.consent import agreed
 from lossgap.cli.exit_codes import DONE
 from lossgap.cli.help import help_text
 from lossgap.cli.results import command_line, say, show_results
@@ -80,17 +80,6 @@ def _searched(words: Sequence[str], flags: TuneFlags, command: str) -> Found | N
         show_results([search.price], flags, command)
         return None
     show([search.price], full=flags.full, stderr=True)
-    if not flags.yes and not _agreed():
+    if not flags.yes and not agreed():
         return None
     return search.run(say)
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            "needs-yes", "there is no terminal to ask on: add --yes to start, or --dry-run to see the price"
-        )
-    try:
-        return input("start? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:
-        return False

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from lossgap.comparison.facts import Facts
-from lossgap.comparison.findings.recipe import DECIDING
+from lossgap.comparison.findings.recipe import unlike
 from lossgap.references.curve_file import ReferenceCurve, curves
 from lossgap.runs.run import Run
 from lossgap.runs.values import as_float
@@ -88,12 +88,7 @@ def _no_reference(nearest: ReferenceCurve, unlike: Mapping[str, tuple[object, ob
 
 def _differences(facts: Facts, item: ReferenceCurve) -> dict[str, tuple[object, object]]:
     """The deciding settings that are not equal, as (the run's, the reference's)."""
-    found = {}
-    for name in DECIDING:
-        mine = facts.dataset.value if name == "dataset" else facts.run.setting(name)
-        theirs = item.corpus.get("name") if name == "dataset" else item.settings.get(name)
-        if mine != theirs:
-            found[name] = (mine, theirs)
+    found = unlike(facts, {**item.settings, "dataset": item.corpus.get("name")})
     resumed = any(isinstance(seam, dict) and seam.get("changed") for seam in facts.run.seams)
     if resumed != (item.resumed_at is not None):
         found["resumed"] = (resumed, item.resumed_at is not None)
@@ -101,28 +96,25 @@ def _differences(facts: Facts, item: ReferenceCurve) -> dict[str, tuple[object, 
 
 
 def _placed(run: Run, facts: Facts, item: ReferenceCurve) -> Placement:
-    base = {"run": run.name, "reference": item.name, "about": item.about, "seeds": len(item.seeds)}
+    base = Placement(run=run.name, word="unknown", reference=item.name, about=item.about, seeds=len(item.seeds))
     final = run.final or {}
     loss = as_float(final.get("val_loss"))
     done = {seed.final_iter for seed in item.seeds}
     if loss is not None and final.get("iter") in done:
         return _judged(base, int(str(final["iter"])), loss, 0.0, item.finals().tolist(), exact=True)
     if facts.val is None:
-        return Placement(word="unknown", why="the record has no val loss", **base)  # type: ignore[arg-type]
+        return replace(base, why="the record has no val loss")
     last = facts.val.last
     values = [float(np.interp(last.iter, seed.iters, seed.val)) for seed in item.seeds if last.iter <= seed.iters[-1]]
     return _judged(base, int(last.iter), last.value, last.standard_error or 0.0, values, exact=False)
 
 
-def _judged(
-    base: Mapping[str, object], at: int, loss: float, error: float, values: Sequence[float], *, exact: bool
-) -> Placement:
-    parts: dict[str, object] = {**base, "iter": at, "loss": loss, "exact": exact, "seeds": len(values)}
+def _judged(base: Placement, at: int, loss: float, error: float, values: Sequence[float], *, exact: bool) -> Placement:
+    found = replace(base, iter=at, loss=loss, exact=exact, seeds=len(values))
     if len(values) < 2:
-        why = f"{base['reference']} has {len(values)} seed at iteration {at:,}, and a band needs 2"
-        return Placement(word="unknown", why=why, **parts)  # type: ignore[arg-type]
+        return replace(found, why=f"{base.reference} has {len(values)} seed at iteration {at:,}, and a band needs 2")
     n, mean, sd = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.95, n - 1)) * math.sqrt(sd**2 * (1 + 1 / n) + error**2)
-    word = "above" if loss > mean + half else "below" if loss < mean - half else "on track"
+    word: Word = "above" if loss > mean + half else "below" if loss < mean - half else "on track"
     median = float(np.median(values))
-    return Placement(word=word, median=median, low=mean - half, high=mean + half, **parts)  # type: ignore[arg-type]
+    return replace(found, word=word, median=median, low=mean - half, high=mean + half)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-NEVER_FIRST = "、。，．）」』】〉》・ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ)]},.:;!?％"  # noqa: RUF001
+NEVER_FIRST = "、。，．）」』】〉》・ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ)]},.:;!?％"  # noqa: RUF001  # they are meant: full-width marks of Japanese
 """Characters that do not begin a line in Japanese (JIS X 4051, the part that occurs here)."""
 
 

@@ -9,6 +9,8 @@ import pytest
 from comparison.findings.answer import ask, laptop
 from comparison.made import LAPTOP, curve, run
 from lossgap.comparison import Comparison, compare
+from lossgap.config import TrainConfig
+from lossgap.config_hash import RECIPE_FIELDS
 from lossgap.runs.readers.recipe_match import references
 from lossgap.runs.readers.source import load_run
 from lossgap.runs.run import Run
@@ -82,6 +84,16 @@ def test_a_run_that_does_not() -> None:
 def test_another_recipe_has_no_reference() -> None:
     assert ask("recipe-result", laptop(), laptop(1.5)).silent
     assert ask("recipe-result", _reference("shakespeare_char_cpu", n_head=2), laptop(1.5)).silent
+
+
+@pytest.mark.parametrize("changed", [{"optimizer": "muon"}, {"rotary": True}, {"lr_schedule": "linear"}])
+def test_a_recipe_of_ours_is_not_held_against_nanogpts(changed: dict[str, object]) -> None:
+    """It was named as the strong cause that something ran otherwise than its settings say."""
+    nanogpt = _reference("shakespeare_char_cpu")
+    other = run(curve(1.6), config={**nanogpt.config, **changed})
+    assert not ask("recipe-result", nanogpt, other).causes
+    stated = {name: getattr(TrainConfig, name) for name in RECIPE_FIELDS}
+    assert ask("recipe-result", nanogpt, run(curve(1.6), config={**nanogpt.config, **stated})).causes
 
 
 def test_a_val_below_what_the_recipe_can_give() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lossgap.comparison.curve import Value
 from lossgap.comparison.facts import Facts
@@ -12,6 +12,8 @@ from lossgap.comparison.findings.capacity import PARAMETER_EXPONENT
 from lossgap.comparison.findings.command import retrain, retrain_settings
 from lossgap.comparison.metric import Metric
 from lossgap.comparison.rules import Evidence, Finding, Pair, Result, Strength, cause, remark, rule
+from lossgap.config import TrainConfig
+from lossgap.config_hash import RECIPE_FIELDS
 from lossgap.runs.readers.recipe_match import Reference, match, references
 from lossgap.runs.values import as_text
 
@@ -37,7 +39,7 @@ DECIDING = (
     "dataset",
     "max_iters",
 )
-"""Settings that must all be known and equal before a run is a run of a reference."""
+"""Settings of nanoGPT's that must all be known and equal before a run is a run of a reference."""
 FLOOR = 1.40
 """Nats per character of Tiny Shakespeare. The lowest published val loss of a model trained on it from scratch is 1.46
 to 1.47 (nanoGPT's README and five logs of its GPU recipe); an open question in nanoGPT#234 is one of 1.2164."""
@@ -131,9 +133,25 @@ def reference_of(facts: Facts) -> tuple[Reference, Evidence] | None:
     for item in references():
         if item.name == inferred:
             return item, "inferred"
-        if all(_equal(facts.setting(name).value, item.settings.get(name)) for name in DECIDING):
+        if not unlike(facts, item.settings):
             return item, "computed"
     return None
+
+
+def unlike(facts: Facts, settings: Mapping[str, object]) -> dict[str, tuple[object, object]]:
+    """The deciding settings that are not equal, as (the run's, those of `settings`).
+
+    Settings of our recipes decide, too; where one is not stated it is at its default, as in nanoGPT, which has none.
+    """
+    defaults: dict[str, object] = {name: getattr(TrainConfig, name) for name in RECIPE_FIELDS}
+    found = {}
+    for name in (*DECIDING, *RECIPE_FIELDS):
+        mine: object = facts.dataset.value if name == "dataset" else facts.setting(name).value
+        theirs = settings.get(name)
+        mine, theirs = (defaults.get(name) if value is None else value for value in (mine, theirs))
+        if not _equal(mine, theirs):
+            found[name] = (mine, theirs)
+    return found
 
 
 def _equal(value: object, expected: object) -> bool:
