@@ -170,15 +170,16 @@ def prepare_explanation(
     from lossgap.attribution.explain import prepare
 
     wanted = asked(ExplainOptions, options, "explain")
-    return prepare(control, test, wanted, sources=sources, executor=_executors(wanted), runner=_runner(wanted))
+    executors = _executors(wanted.executor, wanted.address)
+    return prepare(control, test, wanted, sources=sources, executor=executors, runner=_runner(wanted))
 
 
-def _executors(wanted: ExplainOptions) -> Executors:
+def _executors(executor: str, address: str | None) -> Executors:
     """Return what trains the arms: this machine, or a Ray cluster."""
-    if wanted.executor == "ray":
+    if executor == "ray":
         from lossgap.attribution.ray_executor import ray_executor
 
-        return ray_executor(wanted.address)
+        return ray_executor(address)
     from lossgap.attribution.local import LocalExecutor
 
     return LocalExecutor
@@ -329,8 +330,7 @@ def prepare_search(
     """A search that was not started: `price` has its plan and cost, `run(say)` starts it. Raises as `search_recipe`."""
     from lossgap.tuning.search import Search
 
-    executors = _executors(ExplainOptions(executor="ray" if executor == "ray" else "local", address=address))
-    return Search(_config(_recipe(argv, None)), minutes, target, executors, say)
+    return Search(_config(_recipe(argv, None)), minutes, target, _executors(executor, address), say)
 
 
 def search_recipe(argv: Sequence[str], *, say: Say = lambda line: None, **given: Any) -> Found:
